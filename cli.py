@@ -1,0 +1,282 @@
+"""The `curate` command. Thin: it reads arguments, calls the packages, prints results to stdout, the rest to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+
+from pipelines import inspection
+from pipelines.demo import DEMO_OUT, write_example
+from pipelines.executor import LocalExecutor
+from pipelines.files import write_bytes
+from pipelines.lookup import stored_records
+from pipelines.plan import plan as make_plan
+from pipelines.progress import reporter_for_terminal
+from pipelines.publish import current_manifest
+from pipelines.recipe_file import load_recipe
+from pipelines.redecide import redecide as decide_again
+from pipelines.registry import stage_class, stage_names
+from pipelines.run import Settings
+from pipelines.run import run as run_recipe
+from pipelines.store import Store, open_store
+from reports import diff as diffing
+from reports import diff_view, explain_view, views
+from reports import doctor as checks
+from reports import explain as explaining
+from reports import funnel as funnels
+from reports import sql as queries
+from reports.documents import documents
+from reports.manifest import load, parse
+from schemas.errors import CuratrixError
+
+app = typer.Typer(
+    name="curate", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
+    help="Turn raw LLM training data into a dataset that can say for every row why it is in or out.",
+    epilog="Start with `curate demo`, then `curate inspect FILE` on your own data.",
+)  # fmt: skip
+store_app = typer.Typer(
+    no_args_is_help=True, help="The score store: what it holds, and freeing what is no longer used."
+)
+app.add_typer(store_app, name="store")
+
+Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A directory that `curate run` wrote.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a recipe key, e.g. `stages.dedup.threshold=0.7`; repeatable."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first N rows of every file.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; default: one per core.")]
+StorePath = Annotated[
+    Path | None, typer.Option("--store", help="The score store; default: CURATRIX_STORE or the user cache.")
+]
+
+
+@app.command(
+    epilog="Examples: `curate run recipe.yaml` · `curate run recipe.yaml --out sft --set stages.dedup.threshold=0.7`"
+)
+def run(
+    recipe: Recipe,
+    out: Annotated[Path | None, typer.Option(help="Output directory; default: the recipe's name beside it.")] = None,
+    overrides: Overrides = None,
+    limit: Limit = None,
+    workers: Workers = None,
+    executor: Annotated[Literal["local"], typer.Option(help="Where the work runs.")] = "local",
+    as_json: Json = False,
+) -> None:
+    """Run a recipe. An interrupted run continues where it stopped; a finished one is not repeated."""
+    loaded = load_recipe(recipe, overrides or ())
+    target = out or Path(loaded.base, loaded.name)
+    manifest = _run(loaded, target, limit, workers)
+    if as_json:
+        _json(manifest)
+    else:
+        _show(funnels.render(load(target)))
+        Console(stderr=True).print(
+            f'\nwritten to {target}; next: curate sql {target} "FROM why LIMIT 5"', highlight=False
+        )
+
+
+def _run(recipe: Any, target: Path, limit: int | None, workers: int | None) -> dict[str, Any]:
+    store = open_store(recipe.store, recipe.base)
+    with LocalExecutor(workers) as local:
+        settings = Settings(target, store, local, reporter_for_terminal(), documents, limit)
+        return run_recipe(recipe, settings)
+
+
+@app.command(epilog="Example: `curate plan recipe.yaml --limit 1000`")
+def plan(recipe: Recipe, overrides: Overrides = None, limit: Limit = None, as_json: Json = False) -> None:
+    """Say what a run would do: files, what is cached, row estimates. Touches nothing."""
+    loaded = load_recipe(recipe, overrides or ())
+    result = make_plan(loaded, open_store(loaded.store, loaded.base), limit)
+    _json(result) if as_json else _show(views.plan_view(result))
+
+
+@app.command(epilog="Example: `curate redecide sft --set stages.dedup.threshold=0.7`")
+def redecide(
+    directory: Directory,
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the dataset that results.")] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Try other thresholds on stored scores. Nothing is scored anew; DIR stays as it is."""
+    with LocalExecutor(workers) as local:
+        settings = Settings(out or Path(), Store(Path()), local, reporter_for_terminal(), documents)
+        manifest = decide_again(directory, overrides or (), settings, write=out is not None)
+    _json(manifest) if as_json else _show(funnels.render(parse(manifest)))
+
+
+@app.command(epilog="Example: `curate demo --out demo-out`")
+def demo(
+    out: Annotated[Path, typer.Option(help="Where to write the example and its result.")] = DEMO_OUT,
+    as_json: Json = False,
+) -> None:
+    """Curate the shipped example, offline: several wild formats, planted duplicates, weak tests, broken rows."""
+    recipe = write_example(out / "example")
+    target = out / "dataset"
+    loaded = load_recipe(recipe)
+    manifest = _run(loaded, target, None, None)
+    if as_json:
+        _json(manifest)
+    else:
+        _show(views.demo_view(target))
+
+
+@app.command(epilog="Example: `curate explain sft 3f2a` (any unique start of a record_id, or a source_id)")
+def explain(
+    directory: Directory, record: Annotated[str, typer.Argument(metavar="RECORD_ID")], as_json: Json = False
+) -> None:
+    """Tell a record's whole story: where it came from, every decision about it, its twin, its rewrites."""
+    story = explaining.explain(directory, record, stored_records(current_manifest(directory) or {}))
+    _either(as_json, story.to_dict(), explain_view.render(story))
+
+
+@app.command(epilog='Example: `curate sql sft "SELECT reason, count(*) FROM decisions WHERE NOT keep GROUP BY ALL"`')
+def sql(
+    directory: Directory,
+    query: Annotated[
+        str,
+        typer.Argument(help="A DuckDB query over: records, decisions, funnel, why, quarantine, rewrites, scores_*."),
+    ],
+    format: Annotated[
+        Literal["table", "csv", "json", "parquet"], typer.Option("--format", "-f", help="Output format.")
+    ] = "table",
+) -> None:
+    """Query a run with DuckDB, read-only."""
+    result = queries.query(directory, query)
+    if format == "table":
+        _show(queries.to_table(result))
+    else:
+        writers: dict[str, Callable[[Any], bytes]] = {
+            "csv": queries.to_csv, "json": queries.to_jsonl, "parquet": queries.to_parquet
+        }  # fmt: skip
+        sys.stdout.buffer.write(writers[format](result))
+
+
+@app.command(epilog="Example: `curate funnel sft`")
+def funnel(directory: Directory, as_json: Json = False) -> None:
+    """Show rows in, kept, dropped and quarantined, per stage and per source."""
+    found = load(directory)
+    _either(as_json, funnels.to_dict(found), funnels.render(found))
+
+
+@app.command(epilog="Example: `curate diff sft-monday sft-tuesday`")
+def diff(
+    first: Annotated[Path, typer.Argument(metavar="DIR_A")],
+    second: Annotated[Path, typer.Argument(metavar="DIR_B")],
+    as_json: Json = False,
+) -> None:
+    """Compare two runs: rows added, removed, changed; decisions and parameters that differ."""
+    difference = diffing.diff(first, second)
+    _either(as_json, difference.to_dict(), diff_view.render(difference))
+
+
+@app.command(epilog="Example: `curate report sft` writes sft/report.html anew")
+def report(directory: Directory) -> None:
+    """Write report.html anew and print its path."""
+    load(directory)
+    manifest = current_manifest(directory) or {}
+    for name, content in documents(directory, manifest, stored_records(manifest)).items():
+        write_bytes(directory / name, content)
+    print(directory / "report.html")
+
+
+@app.command(epilog="Example: `curate inspect data/leetcode.jsonl.gz`")
+def inspect(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file, folder or glob.")],
+    rows: Annotated[int, typer.Option(min=1, help="Rows to look at.")] = 1000,
+    format: Annotated[str, typer.Option(help="File format, if detection is wrong.")] = "auto",
+    adapter: Annotated[str, typer.Option(help="Adapter, if detection is wrong.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say what a file is and why, how its fields map, show its first rows and its problems."""
+    found = inspection.inspect(file, rows, format, adapter)
+    _json(found) if as_json else _show(views.inspection_view(found))
+
+
+@app.command(epilog="Example: `curate stages dedup`")
+def stages(
+    name: Annotated[str | None, typer.Argument(help="One stage, with its parameters.")] = None, as_json: Json = False
+) -> None:
+    """List the stages a recipe may use, or the parameters of one."""
+    chosen = [stage_class(item) for item in ([name] if name else stage_names())]
+    found = [inspection.describe_stage(item) for item in chosen]
+    _json(found) if as_json else _show(views.stages_view(found, detailed=name is not None))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check what is installed and what works here, and say how to mend the rest."""
+    found = checks.doctor()
+    _either(as_json, checks.to_dict(found), checks.render(found))
+
+
+@store_app.command("ls", epilog="Example: `curate store ls`")
+def store_ls(store: StorePath = None, as_json: Json = False) -> None:
+    """Show sizes per stage and when each was last used."""
+    opened = open_store(str(store.resolve()) if store else None, Path())
+    found = views.store_entries(str(opened.root), opened.entries())
+    _json(found) if as_json else _show(views.store_view(found))
+
+
+@store_app.command("gc", epilog="Example: `curate store gc --days 30 --dry-run`")
+def store_gc(
+    days: Annotated[float, typer.Option(min=0, help="Keep what runs of the last N days used.")] = 30,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Free what no run of the last N days used."""
+    opened = open_store(str(store.resolve()) if store else None, Path())
+    found = views.store_entries(str(opened.root), opened.collect(days, dry_run))
+    _json(found) if as_json else _show(views.store_view(found, "would free" if dry_run else "freed"))
+
+
+def _either(as_json: bool, data: Any, view: Any) -> None:
+    _json(data) if as_json else _show(view)
+
+
+def _show(view: Any) -> None:
+    Console(soft_wrap=not sys.stdout.isatty()).print(view, highlight=False)
+
+
+def _json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def main() -> None:
+    """Entry point: runs the command; errors become one clear message and the documented exit status."""
+    try:
+        app()
+    except CuratrixError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+if __name__ == "__main__":
+    main()

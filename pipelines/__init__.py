@@ -1,0 +1,1 @@
+"""Recipe -> plan -> run: everything that reads, writes, caches and schedules."""

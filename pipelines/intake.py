@@ -1,0 +1,252 @@
+"""From sources to parts: which files there are, how they are understood, and their records in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import schemas
+from pipelines.executor import Executor
+from pipelines.files import read_json, write_json
+from pipelines.ingest import ChunkReport, IngestTask, Reading, bad_path, ingest_chunk, load_report, part_path
+from pipelines.pool import Part
+from pipelines.progress import Reporter
+from pipelines.readers import Sniffed, decode, read_chunks, sniff
+from pipelines.readers.hf import dataset_digest, read_dataset
+from pipelines.readers.rows import Chunk, RawRow
+from pipelines.recipe import Recipe, Source
+from pipelines.sources import SourceFile, file_digest, list_files
+from pipelines.store import Store
+from schemas.adapters import adapter as find_adapter
+from schemas.adapters import detect
+from schemas.errors import RecipeError
+from schemas.hashing import digest, fingerprint
+
+_SAMPLE = 200
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One file (or one `datasets` dataset) of a source, named by the content and settings its records depend on."""
+
+    source: Source
+    file: SourceFile | None
+    path: str  # within the source
+    digest: str
+    key: str
+    limit: int | None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file, 0 for a dataset."""
+        return self.file.size if self.file is not None else 0
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What a unit became. `parts` lists the indices of the chunks that have records."""
+
+    source: str
+    file: str
+    bytes: int
+    digest: str
+    format: str
+    adapter: str
+    why: str
+    chunks: int
+    rows: int
+    records: int
+    quarantined: dict[str, int]
+    parts: list[tuple[int, int]] = field(default_factory=list)  # (chunk index, records)
+    bad: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A unit in the store: its report, its folder, and how many of its chunks were there before this run."""
+
+    report: UnitReport
+    folder: Path
+    chunks_cached: int
+
+    def record_parts(self) -> list[Part]:
+        """The parts with records, in order."""
+        key = self.folder.name
+        return [
+            Part(part_path(self.folder, index), rows, self.report.source, f"{key}/{index}")
+            for index, rows in self.report.parts
+        ]
+
+    def quarantine_files(self) -> list[Path]:
+        """Files of quarantined rows, in order."""
+        return [bad_path(self.folder, index) for index in self.report.bad]
+
+
+def find_units(recipe: Recipe, limit: int | None = None) -> list[Unit]:
+    """Every file of every source, in the order of the recipe and then of the paths.
+
+    Raises:
+        RecipeError: for a source without files, an unknown adapter or format, an unreadable file.
+    """
+    return [unit for source in recipe.sources for unit in _source_units(source, recipe.base, limit)]
+
+
+def _source_units(source: Source, base: Path, limit: int | None) -> list[Unit]:
+    if source.adapter != "auto":
+        find_adapter(source.adapter)
+    if source.dataset is not None:
+        name = f"{source.dataset}:{source.split}"
+        content = dataset_digest(source.dataset, source.config, source.split, base)
+        return [Unit(source, None, name, content, _key(source, name, content, limit), limit)]
+    files = {file.path: file for path in source.paths for file in list_files(path, base)}
+    return [_file_unit(source, files[path], limit) for path in sorted(files)]
+
+
+def _file_unit(source: Source, file: SourceFile, limit: int | None) -> Unit:
+    try:
+        content = file_digest(file).hex()
+    except OSError as error:
+        raise RecipeError(f"source '{source.name}': cannot read {file.url}: {error.strerror or error}") from error
+    return Unit(source, file, file.path, content, _key(source, file.path, content, limit), limit)
+
+
+def _key(source: Source, path: str, content: str, limit: int | None) -> str:
+    settings = source.model_dump(include={"name", "format", "adapter", "mapping", "max_row_mb"})
+    return fingerprint({**settings, "path": path, "content": content, "limit": limit, "code": _code()})
+
+
+@cache
+def _code() -> str:
+    """Fingerprint of the code that reads and adapts: records made by other code are made anew."""
+    root = Path(schemas.__file__).parent.parent
+    files = sorted([*root.glob("schemas/**/*.py"), *root.glob("pipelines/readers/*.py"), root / "pipelines/ingest.py"])
+    return digest(b"\0".join(path.read_bytes() for path in files)).hex()
+
+
+def stored_report(unit: Unit, store: Store) -> UnitReport | None:
+    """The report of a unit that is already in the store, or None."""
+    path = store.pool(unit.key) / "unit.json"
+    return UnitReport(**read_json(path)) if path.exists() else None
+
+
+def take_in(units: list[Unit], store: Store, executor: Executor, reporter: Reporter) -> list[Taken]:
+    """Bring every unit into the store, reading only what is not there yet.
+
+    Raises:
+        RecipeError: for a file whose format cannot be told.
+    """
+    taken: dict[str, Taken] = {}
+    fresh: dict[str, _Progress] = {}
+    for unit in units:
+        report = stored_report(unit, store)
+        if report is not None:
+            taken[unit.key] = Taken(report, store.pool(unit.key), report.chunks)
+            reporter.advance(report.rows)
+        else:
+            fresh[unit.key] = _Progress(unit, store.pool(unit.key))
+    tasks = (task for progress in fresh.values() for task in progress.tasks())
+    for key, done in executor.map(_keyed_ingest, tasks):
+        fresh[key].done(done)
+        reporter.advance(done.rows_read)
+    for key, progress in fresh.items():
+        taken[key] = progress.close()
+    return [taken[unit.key] for unit in units]
+
+
+def _keyed_ingest(task: IngestTask) -> tuple[str, ChunkReport]:
+    return task.folder.name, ingest_chunk(task)
+
+
+class _Progress:
+    """A unit being read: hands out its chunks and gathers their reports."""
+
+    def __init__(self, unit: Unit, folder: Path) -> None:
+        self._unit, self._folder = unit, folder
+        self._reports: dict[int, ChunkReport] = {}
+        self._cached = 0
+        self._format, self._adapter, self._why = "", "", ""
+        self._chunks = 0
+
+    def tasks(self) -> Iterator[IngestTask]:
+        """Tasks for the chunks that are not done yet."""
+        left = self._unit.limit
+        for index, chunk in enumerate(self._read()):
+            if index == 0:
+                self._understand(chunk)
+            self._chunks = index + 1
+            known = load_report(self._folder, index)
+            if known is not None:
+                self._reports[index] = known
+                self._cached += 1
+            else:
+                yield IngestTask(self._reading(), chunk, index, self._folder, left)
+            if left is not None:
+                left -= known.rows_read if known is not None else min(left, sum(1 for _ in islice(decode(chunk), left)))
+                if left <= 0:
+                    return
+
+    def done(self, report: ChunkReport) -> None:
+        """A chunk is done."""
+        self._reports[report.index] = report
+
+    def close(self) -> Taken:
+        """All chunks are done: write the unit's report."""
+        reports = [self._reports[index] for index in range(self._chunks)]
+        kinds: dict[str, int] = {}
+        for report in reports:
+            for kind, count in report.quarantined.items():
+                kinds[kind] = kinds.get(kind, 0) + count
+        unit = UnitReport(
+            source=self._unit.source.name, file=self._unit.path, bytes=self._unit.bytes, digest=self._unit.digest,
+            format=self._format, adapter=self._adapter, why=self._why, chunks=self._chunks,
+            rows=sum(report.rows_read for report in reports), records=sum(report.records for report in reports),
+            quarantined=dict(sorted(kinds.items())),
+            parts=[(report.index, report.records) for report in reports if report.records],
+            bad=[report.index for report in reports if report.quarantined],
+        )  # fmt: skip
+        write_json(self._folder / "unit.json", asdict(unit))
+        return Taken(unit, self._folder, self._cached)
+
+    def _read(self) -> Iterator[Chunk]:
+        source, file = self._unit.source, self._unit.file
+        if file is None:
+            assert source.dataset is not None
+            self._format = "datasets"
+            return read_dataset(source.dataset, source.config, source.split)
+        sniffed = self._sniff(file)
+        self._format = sniffed.format
+        return read_chunks(file.url, sniffed, max_row_bytes=self._max_row_bytes)
+
+    def _sniff(self, file: SourceFile) -> Sniffed:
+        try:
+            return sniff(file.url, self._unit.source.format)
+        except RecipeError as error:
+            raise RecipeError(f"source '{self._unit.source.name}': {error}") from error
+
+    def _understand(self, chunk: Chunk) -> None:
+        if self._unit.source.mapping:
+            self._adapter, self._why = "mapping", "the recipe maps the columns"
+            return
+        if self._unit.source.adapter != "auto":
+            self._adapter, self._why = self._unit.source.adapter, "the recipe names it"
+            return
+        found = detect(sample_values(chunk))
+        self._adapter, self._why = found.adapter, found.why
+
+    @property
+    def _max_row_bytes(self) -> int:
+        return int(self._unit.source.max_row_mb * 1_000_000)
+
+    def _reading(self) -> Reading:
+        source = self._unit.source
+        return Reading(source.name, self._unit.path, self._adapter, source.mapping, self._max_row_bytes)
+
+
+def sample_values(chunk: Chunk) -> list[Any]:
+    """The first readable rows of a chunk, for detection."""
+    rows = (row for row in decode(chunk) if isinstance(row, RawRow))
+    return [row.value for row in islice(rows, _SAMPLE)]

@@ -1,0 +1,187 @@
+"""The records of a run while it runs: a list of Parquet parts and a mask of who is still in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.ids import ID, Ids, from_hex
+from pipelines.store import ScoreTable
+from schemas.errors import RunError
+from schemas.record import RECORD
+from stages.contract import BoolArray, IntArray
+
+_BATCH = 8_192
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file of canonical records and the number of its rows; `key` names its content."""
+
+    path: Path
+    rows: int
+    source: str
+    key: str
+
+    def read(self, columns: Sequence[str], rows: npt.NDArray[np.int64] | None = None) -> pa.Table:
+        """Columns of the part, of all rows or of those at the given positions."""
+        table = pq.read_table(self.path, columns=list(columns))
+        return table if rows is None else table.take(pa.array(rows))
+
+
+@dataclass
+class RunPool:
+    """All records of a run, in run order. `alive` marks those that no stage has dropped yet."""
+
+    parts: list[Part]
+    alive: BoolArray
+    record_ids: Ids
+    content_hashes: Ids
+    starts: IntArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.starts = np.concatenate([[0], np.cumsum([part.rows for part in self.parts], dtype=np.int64)])
+
+    @classmethod
+    def open(cls, parts: list[Part]) -> RunPool:
+        """Load the ids of every part (32 bytes per record); everybody is alive."""
+        ids = [part.read(["record_id", "content_hash"]) for part in parts]
+        rows = sum(part.rows for part in parts)
+        return cls(parts, np.ones(rows, np.bool_), _column(ids, "record_id"), _column(ids, "content_hash"))
+
+    def __len__(self) -> int:
+        return int(self.alive.sum())
+
+    def living(self, part: int) -> IntArray:
+        """Positions within a part of the records still in."""
+        return np.flatnonzero(self.alive[self.starts[part] : self.starts[part + 1]])
+
+    def global_rows(self) -> IntArray:
+        """Run positions of the records still in; a stage's row k is the k-th of them."""
+        return np.flatnonzero(self.alive)
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """One table per part that has living records, with those."""
+        for number, part in enumerate(self.parts):
+            rows = self.living(number)
+            if len(rows):
+                yield part.read(columns, rows if len(rows) < part.rows else None)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Record columns of the living records, in order, a few thousand rows at a time."""
+        _check_columns(columns)
+        for table in self.tables(columns):
+            yield from table.combine_chunks().to_batches(max_chunksize=_BATCH)
+
+    def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
+        """Record columns of named rows, counted among the living, in the order asked for."""
+        _check_columns(columns)
+        if len(rows) == 0:
+            return pa.schema([RECORD.field(name) for name in columns]).empty_table()
+        at = self.global_rows()[rows]
+        part_of = np.searchsorted(self.starts, at, side="right") - 1
+        by_part = np.argsort(part_of, kind="stable")
+        numbers, firsts = np.unique(part_of[by_part], return_index=True)
+        groups = np.split(by_part, firsts[1:])
+        found = [
+            self.parts[number].read(columns, at[group] - self.starts[number])
+            for number, group in zip(numbers, groups, strict=True)
+        ]
+        back = np.empty(len(rows), np.int64)
+        back[by_part] = np.arange(len(rows))
+        return pa.concat_tables(found).take(pa.array(back))
+
+    def replace(self, number: int, part: Part) -> None:
+        """Put a rewritten part in the place of part `number`; same rows, new content hashes."""
+        hashes = self.content_hashes.copy()  # finished stages keep the old array
+        hashes[self.starts[number] : self.starts[number + 1]] = from_hex(part.read(["content_hash"])["content_hash"])
+        self.content_hashes = hashes
+        self.parts[number] = part
+
+    def digest_input(self) -> bytes:
+        """The living records' content hashes as bytes: what a fit or a decision over the whole pool depends on."""
+        return self.content_hashes[self.alive].tobytes()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished stage whose scores later stages may ask for."""
+
+    table: ScoreTable
+    columns: tuple[str, ...]
+    hashes: Ids  # of every record of the run, as they were when the stage saw them
+
+
+class ScoredPool:
+    """The pool as `decide` sees it: records by name, scores in bulk (the `Scores` protocol)."""
+
+    def __init__(self, pool: RunPool, own: Scored, earlier: dict[str, Scored]) -> None:
+        self._pool = pool
+        self._own = own
+        self._earlier = earlier
+
+    def __len__(self) -> int:
+        return len(self._pool)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Record columns of every row, in order."""
+        return self._pool.batches(columns)
+
+    def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
+        """Record columns of the named rows."""
+        return self._pool.fetch(rows, columns)
+
+    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Score columns of every row, part by part. Raises RunError for a column that does not exist."""
+        for number in range(len(self._pool.parts)):
+            rows = self._pool.living(number)
+            if len(rows):
+                yield from self._score_table(number, rows, columns).combine_chunks().to_batches()
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Score columns of every row in one table."""
+        batches = list(self.scores(columns))
+        return pa.Table.from_batches(batches) if batches else pa.table({name: pa.nulls(0) for name in columns})
+
+    def _score_table(self, number: int, rows: IntArray, columns: Sequence[str]) -> pa.Table:
+        at = rows + self._pool.starts[number]
+        arrays: dict[str, pa.Array | pa.ChunkedArray] = {**self._records(number, rows, columns)}
+        mine = [name for name in columns if name in self._own.columns]
+        if mine:
+            table = self._own.table.rows(self._own.hashes[at], mine)
+            arrays.update({name: table[name] for name in mine})
+        for name in columns:
+            if name not in arrays:
+                arrays[name] = self._of_earlier(name, at)
+        return pa.table({name: arrays[name] for name in columns})
+
+    def _records(self, number: int, rows: IntArray, columns: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        wanted = [name for name in columns if name in ("record_id", "content_hash", "source")]
+        if not wanted:
+            return {}
+        table = self._pool.parts[number].read(wanted, rows)
+        return {name: table[name] for name in wanted}
+
+    def _of_earlier(self, name: str, at: IntArray) -> pa.Array | pa.ChunkedArray:
+        label, _, column = name.rpartition(".")
+        if label not in self._earlier or column not in self._earlier[label].columns:
+            known = [f"{key}.{item}" for key, stage in self._earlier.items() for item in stage.columns]
+            raise RunError(f"no score column '{name}' here; there are: {', '.join([*self._own.columns, *known])}")
+        stage = self._earlier[label]
+        return stage.table.rows(stage.hashes[at], [column])[column]
+
+
+def _column(tables: Sequence[pa.Table], name: str) -> Ids:
+    return np.concatenate([from_hex(table[name]) for table in tables]) if tables else np.empty(0, ID)
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    unknown = [name for name in columns if name not in RECORD.names]
+    if unknown:
+        raise RunError(f"records have no column '{unknown[0]}'")

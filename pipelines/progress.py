@@ -1,0 +1,148 @@
+"""Telling people what a run does: bars on a terminal, one line per step elsewhere, always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Reporter(Protocol):
+    """Hears of every step of a run: its start, its advance in rows, its end, and warnings."""
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """A step begins; `total` rows where known."""
+
+    def advance(self, rows: int) -> None:
+        """Rows of the current step done."""
+
+    def finish(self, summary: str) -> None:
+        """The current step is over."""
+
+    def warn(self, text: str) -> None:
+        """Something people should look at."""
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """Nothing."""
+
+    def advance(self, rows: int) -> None:
+        """Nothing."""
+
+    def finish(self, summary: str) -> None:
+        """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """One line per step, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._step, self._since = "", time.monotonic()
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """Remember the step."""
+        self._step, self._since = step, time.monotonic()
+
+    def advance(self, rows: int) -> None:
+        """Lines do not move."""
+
+    def finish(self, summary: str) -> None:
+        """Print the step's line."""
+        print(f"{self._step:<16} {summary}  ({time.monotonic() - self._since:.1f} s)", file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+class Bars:
+    """A live bar for the current step and a line for each finished one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._step, self._since = "", time.monotonic()
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """Show a bar."""
+        self._close()
+        self._step, self._since = step, time.monotonic()
+        self._bar = Progress(
+            SpinnerColumn(), TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=self._console, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task(step, total=total)
+        self._bar.start()
+
+    def advance(self, rows: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.advance(self._task, rows)
+
+    def finish(self, summary: str) -> None:
+        """Replace the bar by a line."""
+        self._close()
+        seconds = time.monotonic() - self._since
+        self._console.print(f"[green]✓[/] {self._step:<16} {summary}  [dim]{seconds:.1f} s[/]", highlight=False)
+
+    def warn(self, text: str) -> None:
+        """Print a warning above the bar."""
+        self._console.print(f"[yellow]warning:[/] {text}", highlight=False)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class Logged:
+    """Passes everything on and appends it as JSON lines to a file."""
+
+    def __init__(self, inner: Reporter, path: Path) -> None:
+        self._inner, self._path, self._step = inner, path, ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """Log and pass on."""
+        self._step = step
+        self._log("start", total=total)
+        self._inner.start(step, total)
+
+    def advance(self, rows: int) -> None:
+        """Pass on."""
+        self._inner.advance(rows)
+
+    def finish(self, summary: str) -> None:
+        """Log and pass on."""
+        self._log("finish", summary=summary)
+        self._inner.finish(summary)
+
+    def warn(self, text: str) -> None:
+        """Log and pass on."""
+        self._log("warning", text=text)
+        self._inner.warn(text)
+
+    def _log(self, event: str, **fields: str | int | None) -> None:
+        line = {"time": round(time.time(), 3), "event": event, "step": self._step, **fields}
+        with self._path.open("ab") as handle:
+            handle.write(orjson.dumps(line) + b"\n")
+
+
+def reporter_for_terminal(quiet: bool = False) -> Reporter:
+    """Bars where stderr is a terminal, lines elsewhere, silence when asked for."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return Bars(console) if console.is_terminal else Lines()

@@ -1,0 +1,244 @@
+"""One execution of a recipe, from files to a dataset directory with every row accounted for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipelines.executor import Executor
+from pipelines.export import plan_export, write_data
+from pipelines.files import table_writer, write_bytes
+from pipelines.gates import check_losses, check_quarantine
+from pipelines.intake import Taken, Unit, find_units, take_in
+from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, write_ingest
+from pipelines.manifest import file_entries, source_entries, stage_entry, versions
+from pipelines.pool import RunPool
+from pipelines.progress import Logged, Reporter
+from pipelines.publish import check_ours, current_manifest, locked, publish, work_folder
+from pipelines.recipe import Recipe, StageUse
+from pipelines.score_run import StageContext, score_fingerprint
+from pipelines.stage_run import StageOutcome, run_stage
+from pipelines.store import Store
+from schemas.errors import RunError
+from schemas.hashing import digest, fingerprint
+from schemas.lineage import INGEST
+from schemas.record import QUARANTINE
+
+Documents = Callable[[Path, Mapping[str, Any]], Mapping[str, bytes]]
+"""Makes the files that describe a run (card, catalog, report) from its folder and manifest."""
+
+
+Step = Callable[[str, Callable[[], Any]], Any]
+"""Runs one named step of a run; a flow makes a task of it."""
+
+
+def _just_do(name: str, work: Callable[[], Any]) -> Any:
+    return work()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run, as opposed to what: nothing here changes the bytes written, except `limit`."""
+
+    out: Path
+    store: Store
+    executor: Executor
+    reporter: Reporter
+    documents: Documents
+    limit: int | None = None
+    step: Step = _just_do
+
+
+@dataclass
+class Job:
+    """What a run knows while it runs. `name` is its fingerprint, `folder` where its output is being built."""
+
+    recipe: Recipe
+    settings: Settings
+    name: str
+    folder: Path
+    reporter: Reporter
+    used: list[Path] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
+    """Run a recipe and return its manifest. An interrupted run continues; a finished one is left as it is.
+
+    Raises:
+        RecipeError: something the recipe names is missing; nothing was written.
+        GateError: too many rows in quarantine, or a source lost too much; nothing was published.
+        RunError: anything else that stops the run; what was finished is kept for the next attempt.
+    """
+    check_ours(settings.out)
+    for use in recipe.stages:
+        use.stage.check()
+    units = find_units(recipe, settings.limit)
+    name = run_fingerprint(recipe, units)
+    done = current_manifest(settings.out)
+    if done is not None and done["run_fingerprint"] == name and _complete(settings.out, done):
+        settings.reporter.start("run")
+        settings.reporter.finish("nothing to do: this directory already holds the result of this very run")
+        return done
+    with locked(settings.out):
+        folder = work_folder(settings.out, name)
+        job = Job(recipe, settings, name, folder, Logged(settings.reporter, folder / "events.jsonl"))
+        return execute(job, lambda: _take_in(job, units))
+
+
+def run_fingerprint(recipe: Recipe, units: Sequence[Unit]) -> str:
+    """Fingerprint of a run: its recipe, the content of its inputs, the versions that make it."""
+    stages = [
+        {"label": use.label, "parameters": use.stage.parameters(), "scores": score_fingerprint(use.stage, b"")}
+        for use in recipe.stages
+    ]
+    plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage"})
+    return fingerprint({**plain, "stages": stages, "units": [unit.key for unit in units], "versions": versions()})
+
+
+def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> dict[str, Any]:
+    """Read, decide and, if `write`, export and publish. Returns the manifest."""
+    started = time.time()
+    step = job.settings.step
+    taken = step(INGEST, read)
+    check_quarantine(taken, {}, job.recipe.max_quarantine)
+    pool = RunPool.open([part for item in taken for part in item.record_parts()])
+    if not len(pool):
+        raise RunError("no source has a single usable record")
+    _copy_quarantine(job, taken)
+    _decide_ingest(job, pool)
+    entries = _run_stages(job, pool, taken)
+    splits = step("export", lambda: _export(job, pool)) if write else {}
+    if job.recipe.lineage == "drops":
+        drops_only(job.folder / "lineage/decisions")
+    manifest = _manifest(job, taken, entries, splits, started)
+    if write:
+        step("publish", lambda: _publish(job, manifest))
+    return manifest
+
+
+def _take_in(job: Job, units: list[Unit]) -> list[Taken]:
+    since = time.monotonic()
+    job.reporter.start(INGEST)
+    taken = take_in(units, job.settings.store, job.settings.executor, job.reporter)
+    job.used.extend(item.folder for item in taken)
+    records = sum(item.report.records for item in taken)
+    bad = sum(sum(item.report.quarantined.values()) for item in taken)
+    cached = sum(item.chunks_cached == item.report.chunks for item in taken)
+    job.timings[INGEST] = round(time.monotonic() - since, 3)
+    job.reporter.finish(f"{records:,} records from {len(taken)} files ({cached} unchanged), {bad:,} rows in quarantine")
+    return taken
+
+
+def _copy_quarantine(job: Job, taken: Sequence[Taken]) -> None:
+    tables = [pq.read_table(path) for item in taken for path in item.quarantine_files()]
+    path = job.folder / "quarantine" / decisions_file(0, INGEST)
+    if tables and not path.exists():
+        with table_writer(path, QUARANTINE) as writer:
+            for table in tables:
+                writer.write(table)
+
+
+def _decide_ingest(job: Job, pool: RunPool) -> None:
+    path = job.folder / "lineage/decisions" / decisions_file(0, INGEST)
+    name = digest(pool.record_ids.tobytes()).hex()
+    if stored_fingerprint(path) != name:
+        write_ingest(path, pool, name)
+
+
+def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[str, Any]]:
+    context = StageContext(job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used)
+    entries: list[dict[str, Any]] = []
+    quarantined: dict[str, int] = {}
+    before = _per_source(pool)
+    for use in job.recipe.stages:
+        since = time.monotonic()
+        outcome = job.settings.step(use.label, partial(_run_stage, use, pool, context))
+        entries.append(stage_entry(outcome, use.stage.model_dump(mode="json"), time.monotonic() - since))
+        for kind, count in outcome.quarantined.items():
+            quarantined[kind] = quarantined.get(kind, 0) + count
+        check_quarantine(taken, quarantined, job.recipe.max_quarantine)
+    check_losses(before, _per_source(pool), job.recipe.max_source_loss)
+    return entries
+
+
+def _run_stage(use: StageUse, pool: RunPool, context: StageContext) -> StageOutcome:
+    context.reporter.start(use.label, len(pool))
+    outcome = run_stage(use, pool, context)
+    context.reporter.finish(_summary(outcome))
+    for warning in outcome.warnings:
+        context.reporter.warn(f"{use.label}: {warning}")
+    return outcome
+
+
+def _per_source(pool: RunPool) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for number, part in enumerate(pool.parts):
+        counts[part.source] = counts.get(part.source, 0) + len(pool.living(number))
+    return counts
+
+
+def _summary(outcome: StageOutcome) -> str:
+    dropped, bad = sum(outcome.reasons.values()), sum(outcome.quarantined.values())
+    parts = [f"{outcome.rows_in:,} in, {outcome.kept:,} kept, {dropped:,} dropped"]
+    parts += [f"{bad:,} in quarantine"] if bad else []
+    counters = outcome.counters
+    parts += [f"scored {counters.scored:,}, {counters.cached:,} known"] if counters.scored or counters.cached else []
+    return ", ".join(parts)
+
+
+def _export(job: Job, pool: RunPool) -> dict[str, int]:
+    since = time.monotonic()
+    job.reporter.start("export", len(pool))
+    plan = plan_export(pool, job.recipe.export, job.recipe.seed, job.folder / "data")
+    for rows in write_data(plan, job.settings.executor):
+        job.reporter.advance(rows)
+    splits = {name: sum(len(piece) for shard in shards for _, piece in shard.pieces) for name, shards in plan.items()}
+    job.timings["export"] = round(time.monotonic() - since, 3)
+    job.reporter.finish(", ".join(f"{name} {rows:,}" for name, rows in splits.items()) or "no row is left")
+    if not splits:
+        job.reporter.warn("every row was dropped: data/ is empty; `curate funnel` shows where they went")
+    return splits
+
+
+def _manifest(
+    job: Job, taken: Sequence[Taken], entries: list[dict[str, Any]], splits: dict[str, int], started: float
+) -> dict[str, Any]:
+    chunks = sum(item.report.chunks for item in taken)
+    cached = sum(item.chunks_cached for item in taken)
+    return {
+        "name": job.recipe.name, "run_fingerprint": job.name, "seed": job.recipe.seed, "recipe": job.recipe.written,
+        "recipe_folder": str(job.recipe.base), "store": str(job.settings.store.root),
+        "limit": job.settings.limit, "created_with": versions(), "sources": source_entries(job.recipe, taken),
+        "ingest": {"chunks_read": chunks - cached, "chunks_cached": cached}, "stages": entries, "splits": splits,
+        "quarantine": _quarantine_entry(job.folder), "files": file_entries(job.folder),
+        "timings": {**job.timings, "started": round(started, 3), "seconds": round(time.time() - started, 3)},
+    }  # fmt: skip
+
+
+def _quarantine_entry(folder: Path) -> dict[str, Any]:
+    by_kind: dict[str, int] = {}
+    for path in sorted((folder / "quarantine").glob("*.parquet")):
+        for kind in pq.read_table(path, columns=["kind"])["kind"].to_pylist():
+            by_kind[kind] = by_kind.get(kind, 0) + 1
+    return {"rows": sum(by_kind.values()), "by_kind": dict(sorted(by_kind.items()))}
+
+
+def _publish(job: Job, manifest: dict[str, Any]) -> None:
+    for name, content in job.settings.documents(job.folder, manifest).items():
+        write_bytes(job.folder / name, content)
+    publish(job.settings.out, job.folder, manifest)
+    job.settings.store.record_use(job.name, job.used)
+
+
+def _complete(out: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every file of the manifest is still there with its size."""
+    return all(
+        (out / f["path"]).is_file() and (out / f["path"]).stat().st_size == f["bytes"] for f in manifest["files"]
+    )

@@ -1,0 +1,145 @@
+"""Scores for every living row: fit where a stage fits, score what the store does not hold yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.executor import Executor
+from pipelines.files import file_digest
+from pipelines.ids import Ids
+from pipelines.pool import RunPool, Scored
+from pipelines.progress import Reporter
+from pipelines.scoring import Failure, ScoreReport, ScoreTask, load_state, save_state, score_task
+from pipelines.store import ScoreTable, Store
+from schemas.hashing import digest, fingerprint
+from stages.contract import BoolArray, IntArray, Stage
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What every stage of a run shares. `used` collects the store folders that the run needs."""
+
+    store: Store
+    executor: Executor
+    reporter: Reporter
+    folder: Path  # where the run's output is being built
+    earlier: dict[str, Scored]
+    used: list[Path]
+
+
+@dataclass(frozen=True)
+class ScoreOutcome:
+    """Where the scores are, how many were made now or found, and the rows (run positions) that failed."""
+
+    table: ScoreTable
+    fingerprint: str
+    scored: int
+    cached: int
+    failures: list[tuple[int, Failure]]
+
+
+def score_pool(stage: Stage, pool: RunPool, context: StageContext) -> ScoreOutcome:
+    """Make sure that every living row has its scores in the store, except rows that cannot be scored."""
+    state_path, state = _fit(stage, pool, context)
+    name = score_fingerprint(stage, state)
+    table = context.store.scores(stage.name, name)
+    context.used.append(table.folder)
+    if not stage_scores(stage):
+        return ScoreOutcome(table, name, 0, 0, [])
+    living = pool.global_rows()
+    todo = living[first_of_each(pool.content_hashes[living], table.has(pool.content_hashes[living]))]
+    context.reporter.advance(len(living) - len(todo))
+    tasks = list(_tasks(stage, pool, todo, state_path, table.folder))
+    scored, failures = 0, list[tuple[int, Failure]]()
+    for task, report in zip(tasks, context.executor.map(score_task, tasks, stage.runs_in), strict=True):
+        scored += report.scored
+        failures.extend(_located(task, report))
+        context.reporter.advance(len(task.rows))
+    if scored:
+        table.refresh()
+    return ScoreOutcome(table, name, scored, len(living) - len(todo), _with_twins(pool, table, failures))
+
+
+def stage_scores(stage: Stage) -> bool:
+    """Whether a stage scores at all; one that only decides has nothing to store."""
+    return stage.rewrites or type(stage).score is not Stage.score
+
+
+def score_fingerprint(stage: Stage, state: bytes) -> str:
+    """Fingerprint of everything a stage's scores depend on besides the record."""
+    return fingerprint(
+        {
+            "stage": stage.name, "version": stage.version, "parameters": stage.scoring(),
+            "inputs": [_input_digest(path) for path in stage.inputs()],
+            "libraries": {name: _version(name) for name in stage.libraries}, "state": state.hex(),
+        }
+    )  # fmt: skip
+
+
+def first_of_each(hashes: Ids, known: BoolArray) -> IntArray:
+    """Indices of the first row of each content that is not known, ascending."""
+    unknown = np.flatnonzero(~known)
+    if not len(unknown):
+        return unknown
+    _, first = np.unique(hashes[unknown].view("S16"), return_index=True)
+    return np.sort(unknown[first])
+
+
+def _fit(stage: Stage, pool: RunPool, context: StageContext) -> tuple[Path | None, bytes]:
+    """The fitted state's file and digest; fitted only if it is not in the store yet."""
+    if stage.fits_on == "nothing":
+        return None, b""
+    seen = digest(pool.digest_input()).hex() if stage.fits_on == "pool" else ""
+    key = fingerprint({"fit": score_fingerprint(stage, b""), "pool": seen})
+    path = context.store.state(stage.name, key)
+    context.used.append(path.parent)
+    if not path.exists():
+        save_state(path, stage.fit(pool))
+    content = b"".join(name.encode() + array.tobytes() for name, array in sorted(load_state(path).items()))
+    return path, digest(content)
+
+
+def _tasks(stage: Stage, pool: RunPool, todo: IntArray, state: Path | None, folder: Path) -> Iterator[ScoreTask]:
+    part_of = np.searchsorted(pool.starts, todo, side="right") - 1
+    for number in np.unique(part_of):
+        rows = todo[part_of == number] - pool.starts[number]
+        for start in range(0, len(rows), stage.shard_rows):
+            piece = rows[start : start + stage.shard_rows]
+            hashes = pool.content_hashes[piece + pool.starts[number]]
+            out = folder / f"{digest(hashes.tobytes()).hex()}.parquet"
+            yield ScoreTask(stage, pool.parts[number], int(pool.starts[number]), piece, state, out)
+
+
+def _located(task: ScoreTask, report: ScoreReport) -> list[tuple[int, Failure]]:
+    return [(task.start + failure.row, failure) for failure in report.failures]
+
+
+def _with_twins(pool: RunPool, table: ScoreTable, failures: list[tuple[int, Failure]]) -> list[tuple[int, Failure]]:
+    """Every living row whose content failed, not only the one that was tried."""
+    if not failures:
+        return []
+    by_hash = {pool.content_hashes[row].tobytes(): failure for row, failure in failures}
+    living = pool.global_rows()
+    missing = living[~table.has(pool.content_hashes[living])]
+    return [(int(row), by_hash[pool.content_hashes[row].tobytes()]) for row in missing]
+
+
+def _input_digest(path: str) -> str:
+    return file_digest(Path(path)) if Path(path).is_file() else digest(_tree(Path(path))).hex()
+
+
+def _tree(folder: Path) -> bytes:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return b"".join(f"{path.relative_to(folder)}\0{file_digest(path)}\n".encode() for path in files)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

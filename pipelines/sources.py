@@ -1,0 +1,185 @@
+"""The files of a source: a local path, glob or folder, or an fsspec URL, as a sorted list."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import fsspec
+import xxhash
+
+from pipelines.readers.streams import file_pieces
+from schemas.errors import RecipeError, nearest
+
+_MAGIC: Final = frozenset("*?[")
+_DATASETS_NOTES: Final = frozenset({"dataset_info.json", "state.json", "dataset_dict.json"})
+_LISTED: Final = 1000  # names looked at for the nearest one
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file, or one folder with a problem package: where it is, its path within the source, its size in bytes."""
+
+    url: str
+    path: str
+    size: int
+
+
+def list_files(source_path: str, base: Path) -> list[SourceFile]:
+    """The files that `source_path` names, sorted by their path within the source; relative paths start at `base`.
+
+    A folder means every file in it, at any depth, but for hidden ones; in it, a folder with `problem.yaml` counts
+    as one file. Raises RecipeError where there is nothing, naming the nearest thing that exists.
+    """
+    if "://" in source_path:
+        return _remote(source_path)
+    path = Path(base, Path(source_path).expanduser())
+    if path.exists():
+        return sorted(_folder(path) if path.is_dir() else [_local(path, path.name)], key=_by_path)
+    if not _MAGIC.isdisjoint(source_path):
+        return _glob(path)
+    raise RecipeError(f"{path} does not exist: {_nearest_local(path)}")
+
+
+def file_digest(file: SourceFile) -> bytes:
+    """The 16-byte xxh3-128 of a file's bytes; of a package, of the paths and bytes of its files in order."""
+    state = xxhash.xxh3_128()
+    if "://" in file.url or not Path(file.url).is_dir():
+        _hash_into(state, file.url)
+        return state.digest()
+    for inner in sorted(_files(Path(file.url), hidden=True)):
+        state.update(os.fsencode(inner.relative_to(file.url)) + b"\0" + inner.stat().st_size.to_bytes(8, "little"))
+        _hash_into(state, str(inner))
+    return state.digest()
+
+
+def _hash_into(state: Any, url: str) -> None:
+    for piece in file_pieces(url):
+        state.update(piece)
+
+
+def _by_path(file: SourceFile) -> str:
+    return file.path
+
+
+def _local(path: Path, relative: str) -> SourceFile:
+    is_package = path.is_dir()
+    size = sum(inner.stat().st_size for inner in _files(path, hidden=True)) if is_package else path.stat().st_size
+    return SourceFile(str(path.absolute()), relative, size)
+
+
+def is_package(folder: Path) -> bool:
+    """Whether a folder is an ICPC/Kattis problem package."""
+    return (folder / "problem.yaml").is_file() and any((folder / part).is_dir() for part in ("data", "submissions"))
+
+
+def _folder(folder: Path) -> list[SourceFile]:
+    if is_package(folder):
+        return [_local(folder, folder.name)]
+    found = [_local(path, path.relative_to(folder).as_posix()) for path in _files(folder, packages=True)]
+    if not found:
+        raise RecipeError(f"{folder} holds no files")
+    return found
+
+
+def _files(folder: Path, *, hidden: bool = False, packages: bool = False) -> Iterator[Path]:
+    """Files below a folder; with `packages`, the folder of a problem package in place of its files."""
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent)
+        if packages and here != folder and is_package(here):
+            folders.clear()
+            yield here
+            continue
+        if not hidden:
+            folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+            names = [name for name in _data_names(names) if not name.startswith(".")]
+        yield from (here / name for name in names if (here / name).is_file())
+
+
+def _data_names(names: list[str]) -> list[str]:
+    """Names but for what `datasets.save_to_disk` notes beside its Arrow files."""
+    saved = ("state.json" in names and any(name.endswith(".arrow") for name in names)) or "dataset_dict.json" in names
+    return [name for name in names if not (saved and name in _DATASETS_NOTES)]
+
+
+def _glob(pattern: Path) -> list[SourceFile]:
+    root = _fixed_part(str(pattern))
+    found = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
+    packages = [path for path in found if path.is_dir() and is_package(path)]
+    inside = {path for path in found if any(package in path.parents for package in packages)}
+    chosen = {path for path in found if path.is_file()} - inside | {*packages}
+    if not chosen:  # only folders match: what is in them is meant
+        chosen = {inner for path in found for inner in _files(path, packages=True)}
+    if not chosen:
+        raise RecipeError(f"no file matches {pattern}: {_nearest_local(pattern)}")
+    return sorted((_local(path, path.relative_to(root).as_posix()) for path in chosen), key=_by_path)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder before the first part of a path with a wildcard in it."""
+    parts = PurePosixPath(pattern).parts
+    plain = [part for part, rest in zip(parts, _suffixes(parts), strict=True) if _MAGIC.isdisjoint("".join(rest))]
+    return str(PurePosixPath(*plain)) if plain else "."
+
+
+def _suffixes(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return (parts[: index + 1] for index in range(len(parts)))
+
+
+def _nearest_local(path: Path) -> str:
+    parent = path.parent
+    while not parent.is_dir() or not _MAGIC.isdisjoint(str(parent)):
+        path, parent = parent, parent.parent
+    names = [entry.name for entry, _ in zip(parent.iterdir(), range(_LISTED), strict=False)]
+    return _nearest(path.name, names, str(parent))
+
+
+def _nearest(name: str, names: Iterable[str], folder: str) -> str:
+    names = sorted(names)
+    if not names:
+        return f"{folder} is empty"
+    hint = nearest(name, names)
+    return f"in {folder}, {hint}" if len(hint) < 200 else f"{folder} has {len(names)} others, none called like it"
+
+
+def _remote(url: str) -> list[SourceFile]:
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+        found = _remote_files(system, path)
+    except RecipeError:
+        raise
+    except Exception as error:  # every file system raises its own errors
+        raise RecipeError(f"cannot read {url}: {type(error).__name__}: {error}") from error
+    if not found:
+        raise RecipeError(f"no file at {url}: {_nearest_remote(system, path)}")
+    root = _fixed_part(path) if not _MAGIC.isdisjoint(path) else path
+    single = root in found
+    files = [_remote_file(url, system, name, PurePosixPath(name).name if single else root, single) for name in found]
+    return sorted(files, key=_by_path)
+
+
+def _remote_files(system: Any, path: str) -> list[str]:
+    if system.isfile(path):
+        return [path]
+    if not _MAGIC.isdisjoint(path):
+        return [name for name in system.glob(path) if system.isfile(name)]
+    return [name for name in system.find(path) if not PurePosixPath(name).name.startswith(".")]
+
+
+def _remote_file(url: str, system: Any, name: str, root: str, single: bool) -> SourceFile:
+    relative = root if single else name.removeprefix(root).lstrip("/")
+    full = url if single else system.unstrip_protocol(name)
+    return SourceFile(full, relative, int(system.size(name) or 0))
+
+
+def _nearest_remote(system: Any, path: str) -> str:
+    parent = _fixed_part(str(PurePosixPath(path).parent))
+    try:
+        names = [PurePosixPath(entry).name for entry in system.ls(parent, detail=False)[:_LISTED]]
+    except Exception:  # the folder may be missing, or the file system may not list
+        return "and its folder cannot be listed"
+    return _nearest(PurePosixPath(path).name, names, parent)

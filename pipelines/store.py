@@ -1,0 +1,183 @@
+"""The score store: results kept under content hash and scorer fingerprint, so that nothing is computed twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.files import read_json, write_json
+from pipelines.ids import Ids, Index, from_hex
+from schemas.errors import RecipeError, RunError
+
+SECTIONS = ("pool", "scores", "states", "derived")
+_OPEN_TABLES = 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of `curate store ls`: a section's subfolder, its size, and when a run last used it (Unix time)."""
+
+    section: str
+    name: str
+    bytes: int
+    files: int
+    last_used: float
+
+
+class Store:
+    """A folder shared by every run that names it. Safe for several runs at once: files only ever appear whole."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def pool(self, key: str) -> Path:
+        """Folder of one ingested file."""
+        return self.root / "pool" / key
+
+    def scores(self, stage: str, fingerprint: str) -> ScoreTable:
+        """What a stage has scored so far with one fingerprint."""
+        return ScoreTable(self.root / "scores" / f"{stage}-{fingerprint}")
+
+    def state(self, stage: str, fingerprint: str) -> Path:
+        """File of a stage's fitted state."""
+        return self.root / "states" / f"{stage}-{fingerprint}" / "state.npz"
+
+    def derived(self, key: str) -> Path:
+        """Folder of rewritten records."""
+        return self.root / "derived" / key
+
+    def record_use(self, run: str, used: Sequence[Path]) -> None:
+        """Note what a run used, so that `gc` keeps it."""
+        names = sorted({str(path.relative_to(self.root)) for path in used})
+        write_json(self.root / "runs" / f"{run}.json", {"time": time.time(), "used": names})
+
+    def entries(self) -> list[Entry]:
+        """Everything stored, largest first."""
+        last_used = self._last_used()
+        found = [self._entry(section, folder, last_used) for section, folder in self._folders()]
+        return sorted(found, key=lambda entry: (-entry.bytes, entry.section, entry.name))
+
+    def collect(self, days: float, dry_run: bool = False) -> list[Entry]:
+        """Remove what no run of the last `days` days used; returns what was (or would be) removed."""
+        horizon = time.time() - days * 86_400
+        old = [entry for entry in self.entries() if entry.last_used < horizon]
+        if not dry_run:
+            for entry in old:
+                shutil.rmtree(self.root / entry.section / entry.name)
+            self._forget_runs(horizon)
+        return old
+
+    def _folders(self) -> Iterator[tuple[str, Path]]:
+        for section in SECTIONS:
+            parent = self.root / section
+            if parent.is_dir():
+                yield from ((section, folder) for folder in sorted(parent.iterdir()) if folder.is_dir())
+
+    def _entry(self, section: str, folder: Path, last_used: dict[str, float]) -> Entry:
+        sizes = [(path.stat().st_size, path.stat().st_mtime) for path in folder.rglob("*") if path.is_file()]
+        newest = max((time_ for _, time_ in sizes), default=folder.stat().st_mtime)
+        used = max(newest, last_used.get(f"{section}/{folder.name}", 0.0))
+        return Entry(section, folder.name, sum(size for size, _ in sizes), len(sizes), used)
+
+    def _last_used(self) -> dict[str, float]:
+        times: dict[str, float] = {}
+        for path in sorted((self.root / "runs").glob("*.json")):
+            run = read_json(path)
+            for name in run["used"]:
+                times[name] = max(times.get(name, 0.0), run["time"])
+        return times
+
+    def _forget_runs(self, horizon: float) -> None:
+        for path in (self.root / "runs").glob("*.json"):
+            if read_json(path)["time"] < horizon:
+                path.unlink()
+
+
+class ScoreTable:
+    """Scores of one stage with one fingerprint: Parquet files with `content_hash` and the score columns."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: list[Path] = []
+        self._starts = np.zeros(1, np.int64)
+        self._index = Index(from_hex(pa.array([], pa.string())))
+        self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def refresh(self) -> None:
+        """Read the ids of every file now in the folder."""
+        self._files = sorted(self.folder.glob("*.parquet"))
+        hashes = [from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"]) for path in self._files]
+        self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in hashes], dtype=np.int64)])
+        self._index = Index(np.concatenate(hashes) if hashes else from_hex(pa.array([], pa.string())))
+        self._tables.clear()
+
+    def has(self, ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which ids have scores, shape (n,)."""
+        return self._index.find(ids) >= 0
+
+    def schema(self) -> pa.Schema:
+        """Arrow schema of the score columns, without `content_hash`. Raises RunError if nothing was scored."""
+        if not self._files:
+            raise RunError(f"{self.folder.name}: no scores stored")
+        schema = pq.read_schema(self._files[0]).remove_metadata()
+        return schema.remove(schema.get_field_index("content_hash"))
+
+    def rows(self, ids: Ids, columns: Sequence[str]) -> pa.Table:
+        """Score columns of `ids`, in that order.
+
+        Raises:
+            RunError: if an id has no scores.
+        """
+        at = self._index.find(ids)
+        if (at < 0).any():
+            raise RunError(f"{self.folder.name}: {int((at < 0).sum())} records have no scores")
+        file_of = np.searchsorted(self._starts, at, side="right") - 1
+        files = np.unique(file_of)
+        pieces = [self._open(int(file), tuple(columns)) for file in files]
+        base = np.concatenate([[0], np.cumsum([piece.num_rows for piece in pieces])])
+        slot = np.searchsorted(files, file_of)
+        return pa.concat_tables(pieces).take(base[slot] + at - self._starts[file_of]) if pieces else self._none(columns)
+
+    def _none(self, columns: Sequence[str]) -> pa.Table:
+        known = self.schema() if self._files else pa.schema([])
+        return pa.schema([known.field(name) for name in columns if name in known.names]).empty_table()
+
+    def _open(self, file: int, columns: tuple[str, ...]) -> pa.Table:
+        key = (file, columns)
+        if key not in self._tables:
+            self._tables[key] = pq.read_table(self._files[file], columns=list(columns))
+            if len(self._tables) > _OPEN_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key]
+
+
+def open_store(setting: str | None, base: Path) -> Store:
+    """The store a recipe names, else CURATRIX_STORE, else the user's cache folder.
+
+    Raises:
+        RecipeError: if it cannot be written.
+    """
+    chosen = setting or os.environ.get("CURATRIX_STORE")
+    root = Path(base, chosen) if chosen else platformdirs.user_cache_path("curatrix") / "store"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(f"the score store {root} cannot be made: {error.strerror}") from error
+    if not os.access(root, os.W_OK):
+        raise RecipeError(f"the score store {root} cannot be written; set 'store:' or CURATRIX_STORE")
+    return Store(root)

@@ -1,0 +1,122 @@
+"""How a record's story looks on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from reports.explain import Related, Rewrite, Step, Story
+from reports.text import Change, excerpt, shortened
+
+_OUTCOME: Final = {"kept": "bold green", "dropped": "bold red", "quarantined": "bold magenta"}
+# Marked as `git diff --word-diff` does, so that it reads without colours too.
+_CHANGE: Final = {"same": ("", "", ""), "removed": ("red", "[-", "-]"), "added": ("green", "{+", "+}")}
+
+
+def render(story: Story) -> Group:
+    """The whole story as a rich renderable."""
+    parts: list[RenderableType] = [_headline(story), _facts(story), Text(), _steps(story.steps)]
+    for step in story.steps:
+        if step.related:
+            parts += [Text(), _twin(step.stage, step.related)]
+    for rewrite in story.rewrites:
+        parts += [Text(), _rewrite(rewrite)]
+    for row in story.quarantine:
+        parts += [Text(), Text(f"quarantined at {row['stage']}: {row['kind']}", "magenta"), Text(row["error"])]
+        parts += [Padding(Text(excerpt(row["raw"], 400), "dim"), (0, 0, 0, 2))]
+    parts += [Text(), _content(story)]
+    return Group(*parts)
+
+
+def _headline(story: Story) -> Text:
+    line = Text(story.record_id, "bold").append("  ").append(story.outcome, _OUTCOME[story.outcome])
+    last = story.steps[-1] if story.steps else None
+    if story.outcome == "dropped" and last:
+        line.append(f" by {last.stage}: {last.reason}")
+    if story.outcome == "kept" and story.split:
+        line.append(f" in {story.split}")
+    return line
+
+
+def _facts(story: Story) -> Table:
+    table = Table.grid(padding=(0, 2))
+    names = {"source": story.source, "your id": story.source_id, "origin": story.origin, "content": story.content_hash}
+    for name, value in names.items():
+        if value:
+            table.add_row(Text(name, "dim"), Text(value, overflow="fold"))
+    return table
+
+
+def _steps(steps: Sequence[Step]) -> Table:
+    table = Table(show_edge=False, header_style="bold")
+    for name in ("", "stage", "", "reason", "score", "limit", "more"):
+        table.add_column(name, justify="right" if name in ("", "score") else "left")
+    for step in steps:
+        verdict = Text("keep", "green") if step.keep else Text("drop", "bold red")
+        limits = ", ".join(f"{name} {value:g}" for name, value in step.limits.items())
+        score = "" if step.score is None else f"{step.score:,.4g}"
+        table.add_row(str(step.position), step.stage, verdict, Text(step.reason), score, limits, Text(_more(step)))
+    return table
+
+
+def _more(step: Step) -> str:
+    pairs: dict[str, Any] = dict(step.scores)
+    if isinstance(step.detail, dict):
+        pairs |= step.detail
+    elif step.detail is not None:
+        pairs["detail"] = step.detail
+    return ", ".join(f"{name}={_short(value)}" for name, value in pairs.items())
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return excerpt(value if isinstance(value, str) else orjson.dumps(value, default=str).decode(), 60)
+
+
+def _twin(stage: str, related: Related) -> Group:
+    name = f"{related.source or ''}{':' + related.source_id if related.source_id else ''}"
+    head = Text(f"{stage} refers to ", "bold").append(related.related_id).append(f"  {name}", "dim")
+    if related.changes:
+        note = Text("  from it to this record:", "dim")
+        return Group(head, note, Padding(changes(shortened(related.changes)), (0, 0, 0, 2)))
+    if related.text:
+        return Group(head, Padding(Text(related.text), (0, 0, 0, 2)))
+    return Group(head)
+
+
+def _rewrite(rewrite: Rewrite) -> Group:
+    cost = "" if rewrite.cost is None else f", cost {rewrite.cost:g}"
+    tokens = "" if rewrite.tokens_in is None else f", {rewrite.tokens_in} tokens in, {rewrite.tokens_out} out"
+    head = Text(f"{rewrite.stage} {rewrite.status}", "bold").append(f"  {rewrite.model or ''}{tokens}{cost}", "dim")
+    parts: list[RenderableType] = [head]
+    for column, pieces in rewrite.columns.items():
+        parts += [Text(f"  {column}", "dim"), Padding(changes(shortened(pieces)), (0, 0, 0, 2))]
+    return Group(*parts)
+
+
+def _content(story: Story) -> RenderableType:
+    if story.text is None:
+        return Text("its text is not in this directory: only rows that were kept are exported", "dim")
+    return Group(Text("content", "bold"), Padding(Text(excerpt_lines(story.text)), (0, 0, 0, 2)))
+
+
+def excerpt_lines(text: str, lines: int = 30, length: int = 3000) -> str:
+    """The beginning of a text, its line breaks kept, with a note of what is left out."""
+    short = "\n".join(text[:length].split("\n")[:lines])
+    return short if short == text else f"{short}\n… {len(text) - len(short):,} more characters"
+
+
+def changes(pieces: Sequence[Change]) -> Text:
+    """A word diff in colours and brackets."""
+    text = Text(overflow="fold")
+    for kind, piece in pieces:
+        style, start, end = _CHANGE[kind]
+        text.append(f"{start}{piece}{end}", style)
+    return text

@@ -1,0 +1,117 @@
+"""`curate funnel`: how many rows went in, stayed and left at every stage, and whether they add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from reports.manifest import Counts, Manifest, StageEntry, load
+
+_BAR: Final = 20
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+
+
+def funnel(directory: Path) -> dict[str, Any]:
+    """The funnel of a run as plain data: `stages` (with `reasons` and `by_source`), `rows_out`, `problems`.
+
+    Raises RecipeError if `directory` is not a run.
+    """
+    return to_dict(load(directory))
+
+
+def to_dict(manifest: Manifest) -> dict[str, Any]:
+    """The funnel of a manifest as plain data, ready for JSON."""
+    steps = [
+        step.model_dump(mode="json", include={"stage", "position", "reasons", "by_source", "seconds"}) | _counts(step)
+        for step in manifest.steps()
+    ]
+    return {"name": manifest.name, "stages": steps, "rows_out": manifest.rows_out, "problems": problems(manifest)}
+
+
+def problems(manifest: Manifest) -> list[str]:
+    """Every place where rows do not add up: within a stage, a source, between stages, or against `data/`."""
+    return [*_unbalanced(manifest), *_gaps(manifest)]
+
+
+def _unbalanced(manifest: Manifest) -> Iterator[str]:
+    """Where rows_in is not kept + dropped + quarantined."""
+    for step in manifest.steps():
+        for name, counts in (("", step), *((f", source '{source}'", c) for source, c in step.by_source.items())):
+            if not counts.balanced:
+                yield (
+                    f"{step.stage}{name}: {counts.rows_in} rows in, but {counts.kept} kept + {counts.dropped} dropped "
+                    f"+ {counts.quarantined} quarantined"
+                )
+        if step.by_source and sum(counts.rows_in for counts in step.by_source.values()) != step.rows_in:
+            yield f"{step.stage}: the sources together do not make {step.rows_in} rows"
+        if step.reasons and sum(step.reasons.values()) not in (step.dropped, step.dropped + step.kept):
+            yield f"{step.stage}: the reasons together do not make {step.dropped} dropped rows"
+
+
+def _gaps(manifest: Manifest) -> Iterator[str]:
+    """Where a stage did not get what the one before it kept."""
+    steps = manifest.steps()
+    for before, after in pairwise(steps):
+        if before.kept != after.rows_in:
+            yield f"{before.stage} kept {before.kept} rows, but {after.stage} got {after.rows_in}"
+    # Without splits nothing was written: all rows were dropped, or decisions were only tried out.
+    if steps and manifest.splits and steps[-1].kept != manifest.rows_out:
+        yield f"{steps[-1].stage} kept {steps[-1].kept} rows, but data/ has {manifest.rows_out}"
+
+
+def render(manifest: Manifest, by_source: bool = True) -> Table:
+    """The funnel as a rich table; bars show what is left of the rows that came in at the start."""
+    steps = manifest.steps()
+    table = Table(show_edge=False, header_style="bold", caption_justify="left", caption=_verdict(manifest))
+    table.add_column("stage")
+    for name in ("rows in", "kept", "dropped", "quarantined"):
+        table.add_column(name, justify="right")
+    table.add_column("left", min_width=_BAR + 5, no_wrap=True)
+    table.add_column("why")
+    start = max((step.rows_in for step in steps), default=0)
+    for step in steps:
+        table.add_row(Text(step.stage, style="bold"), *_cells(step), _bar(step.kept, start), _reasons(step))
+        if by_source and len(step.by_source) > 1:
+            for source, counts in sorted(step.by_source.items()):
+                share = _bar(counts.kept, manifest.steps()[0].by_source.get(source, counts).rows_in, "dim")
+                table.add_row(Text(f"  {source}", style="dim"), *_cells(counts), share, "", style="dim")
+    return table
+
+
+def _verdict(manifest: Manifest) -> Text:
+    found = problems(manifest)
+    if found:
+        return Text("rows do NOT add up: " + "; ".join(found), style="bold red")
+    return Text("every row is accounted for", style="green")
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {name: getattr(counts, name) for name in ("rows_in", "kept", "dropped", "quarantined")}
+
+
+def _cells(counts: Counts) -> list[str]:
+    return [
+        f"{counts.rows_in:,}",
+        f"{counts.kept:,}",
+        f"-{counts.dropped:,}" if counts.dropped else "",
+        f"-{counts.quarantined:,}" if counts.quarantined else "",
+    ]
+
+
+def _bar(part: int, whole: int, style: str = "green") -> Text:
+    """A bar of eighths of a character, with its percentage."""
+    share = part / whole if whole else 0.0
+    full, eighth = divmod(round(share * _BAR * 8), 8)
+    bar = "█" * full + (_EIGHTHS[eighth] if eighth else "")
+    return Text(f"{bar:<{_BAR}}", style=style).append(f" {share:4.0%}")
+
+
+def _reasons(step: StageEntry) -> str:
+    """Reasons for leaving, most frequent first."""
+    ordered = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} {count:,}" for reason, count in ordered if reason != "kept")

@@ -1,0 +1,80 @@
+"""From adapters' drafts to a batch of canonical records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from schemas.errors import BadRow
+from schemas.record import CONTENT, RECORD, Draft, content_hash, record_id
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A draft and where it stands: `position` is the row number in its file, `12` or `12.3` for an exploded row."""
+
+    position: str
+    draft: Draft
+
+
+def to_batch(placed: Sequence[Placed], source: str, file: str) -> pa.RecordBatch:
+    """Canonical records of drafts, in order.
+
+    Raises:
+        BadRow: if a draft has a value that its column cannot hold; use `check` to find which one.
+    """
+    drafts = [item.draft for item in placed]
+    try:
+        hashes = [content_hash(draft).hex() for draft in drafts]
+        columns: list[Any] = [
+            [record_id(source, file, item.position).hex() for item in placed],
+            hashes,
+            pa.repeat(pa.scalar(source), len(placed)),
+            [draft.get("source_id") for draft in drafts],
+            [f"{file}#{item.position}" for item in placed],
+            *([draft.get(field.name) for draft in drafts] for field in CONTENT),
+            [len(tests) if (tests := draft.get("tests")) is not None else None for draft in drafts],
+            [_meta(draft) for draft in drafts],
+        ]
+        arrays = [_array(column, field.type) for column, field in zip(columns, RECORD, strict=True)]
+    except UnicodeEncodeError as error:
+        raise BadRow("lone_surrogate", f"text that is not Unicode: {error.reason}") from error
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        raise BadRow("wrong_type", _short(error)) from error
+    return pa.RecordBatch.from_arrays(arrays, schema=RECORD)
+
+
+def check(placed: Placed, source: str, file: str) -> BadRow | None:
+    """The reason why one draft cannot become a record, or None."""
+    try:
+        to_batch([placed], source, file)
+    except BadRow as error:
+        return error
+    return None
+
+
+def _array(column: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(column, pa.Array):
+        return column
+    if not any(value is not None for value in column):
+        return pa.nulls(len(column), kind)
+    return pa.array(column, kind)
+
+
+def _meta(draft: Draft) -> str | None:
+    meta = draft.get("meta")
+    if not meta:
+        return None
+    try:
+        return orjson.dumps(meta).decode()
+    except TypeError:  # integers beyond 64 bits, which only the standard library writes exactly
+        return json.dumps(meta, ensure_ascii=False, allow_nan=False)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,145 @@
+"""What a stage is: fit (optional, global) -> score (row-wise, cached by content) -> decide (global, cheap)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+State = Mapping[str, npt.NDArray[Any]]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+DECIDES = {"decides": True}
+"""`Field(json_schema_extra=DECIDES)` marks a parameter that only `decide` reads: changing it rescores nothing."""
+
+
+def _beside_recipe(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    return value if base is None or "://" in value else str(Path(base, value))
+
+
+RecipePath = Annotated[str, AfterValidator(_beside_recipe)]
+"""A path parameter, relative to the recipe's file. It enters fingerprints by the content of what it names."""
+
+
+class Pool(Protocol):
+    """The records that reached a stage, in run order; text is streamed, never held whole."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Record columns of every row, in order, a few thousand rows at a time."""
+        ...
+
+    def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
+        """Record columns of the named rows (0-based, in the order asked for)."""
+        ...
+
+
+class Scores(Pool, Protocol):
+    """A pool together with its scores. Columns are this stage's own score columns, `record_id`, `content_hash`,
+    `source`, and the public score columns of earlier stages as `stage.column` (null where a row has none).
+    """
+
+    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Score columns of every row, in order, part by part: memory stays bounded."""
+        ...
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Score columns of every row in one table."""
+        ...
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The outcome for every row a stage saw, as arrays of one length.
+
+    `related` holds the row (0-based, within this stage's input) that a decision refers to, -1 for none;
+    `related_id` overrides it with an id from elsewhere (a benchmark item). `detail` is JSON text or None.
+    """
+
+    keep: BoolArray
+    reason: Sequence[str] | pa.Array
+    score: npt.NDArray[np.float64] | None = None
+    related: IntArray | None = None
+    related_id: Sequence[str | None] | pa.Array | None = None
+    detail: Sequence[str | None] | pa.Array | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Stage(BaseModel):
+    """Parameters of one stage as a frozen model, plus pure methods. Subclass, set `name`, write `score` and `decide`.
+
+    Class attributes:
+        name: how recipes call it.
+        version: raise it whenever `score` or `rewrite` would answer differently; it invalidates stored results.
+        reads: record columns that `score` and `rewrite` see.
+        runs_in: `process` (default), or `thread` where the kernel releases the GIL.
+        libraries: distributions whose version changes the scores.
+        fits_on: what `fit` learns from: `nothing` (no `fit`), `inputs` (files only), or the `pool` it is given.
+        shard_rows: rows per unit of work; small for a stage that takes long per row, so that a crash loses little.
+        internal: score columns kept in the store but left out of `lineage/scores` (sketches, vectors).
+        rewrites: True for a stage that changes content instead of deciding.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ()
+    runs_in: ClassVar[Literal["process", "thread"]] = "process"
+    libraries: ClassVar[tuple[str, ...]] = ()
+    fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "nothing"
+    shard_rows: ClassVar[int] = 16_384
+    internal: ClassVar[tuple[str, ...]] = ()
+    rewrites: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Fail early: raise RecipeError if this stage cannot work here (a file, a toolchain or an endpoint missing)."""
+
+    def inputs(self) -> Sequence[str]:
+        """Paths of files whose content the scores depend on; they enter the fingerprint by content hash."""
+        return ()
+
+    def fit(self, pool: Pool) -> State:
+        """Global knowledge that `score` needs, as named arrays; empty for a stage that needs none."""
+        return {}
+
+    def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
+        """Score columns for a batch of `reads` columns: as many rows, the same order, a function of content only."""
+        raise NotImplementedError(f"{self.name}: score")
+
+    def decide(self, scores: Scores) -> Decisions:
+        """Keep or drop every row."""
+        raise NotImplementedError(f"{self.name}: decide")
+
+    def rewrite(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
+        """New values of the content columns it changes, one row per row, plus a `rewrite_status` string column."""
+        raise NotImplementedError(f"{self.name}: rewrite")
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters as plain values; paths in `inputs` stand as `<input>`, since their content counts."""
+        paths = set(self.inputs())
+        return {key: _without(value, paths) for key, value in self.model_dump(mode="json").items()}
+
+    def scoring(self) -> dict[str, Any]:
+        """The parameters that scores depend on: all but those marked `DECIDES`."""
+        return {key: value for key, value in self.parameters().items() if not _decides(type(self), key)}
+
+
+def _decides(model: type[BaseModel], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("decides"))
+
+
+def _without(value: Any, paths: set[str]) -> Any:
+    if isinstance(value, list):
+        return [_without(item, paths) for item in value]
+    return "<input>" if isinstance(value, str) and value in paths else value

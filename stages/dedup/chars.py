@@ -1,0 +1,55 @@
+"""What a character is to the tokeniser, as tables indexed by code point, and the same rules as regular expressions."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+# Scripts written without spaces: every character is a word of its own.
+_UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTER: Final = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{_UNSPACED}]]"
+_CHARACTER: Final = rf"[{_UNSPACED}]"
+# Symbols carry meaning that sentence punctuation does not: `2 + 2` is not `2 - 2`.
+_SYMBOL: Final = r"[\p{S}%&#@*/\\-]"
+_SPACE: Final = r"\s"
+
+WORDS: Final = rf"(?V1){_CHARACTER}|{_LETTER}+|{_SYMBOL}"
+"""Words: runs of letters, digits and marks; unspaced characters and symbols one by one; punctuation is left out."""
+CODE: Final = rf"(?V1){_CHARACTER}|{_LETTER}+|[^\s{_UNSPACED}]"
+"""Code tokens: as words, and every other visible character is a token as well."""
+
+LETTER: Final = 0
+CHARACTER: Final = 1
+SPACE: Final = 2
+PUNCTUATION: Final = 3
+
+# All assigned code points but the private ones: the rest is punctuation and has no case.
+_ASSIGNED: Final = (range(0xD800), range(0xE000, 0x33480), range(0xE0000, 0xE01F0))
+
+
+class Tables(NamedTuple):
+    """Per code point: its class (uint8) and its one-to-one lower-case form (uint32)."""
+
+    classes: npt.NDArray[np.uint8]
+    lower: npt.NDArray[np.uint32]
+
+
+@lru_cache(maxsize=1)
+def tables() -> Tables:
+    """Tables for all of Unicode (made once per process, about 0.1 s)."""
+    points = [point for block in _ASSIGNED for point in block]
+    everything = "".join(map(chr, points))
+    codes = np.array(points)
+    classes = np.full(0x110000, PUNCTUATION, dtype=np.uint8)
+    for pattern, value in ((_SYMBOL, CHARACTER), (_LETTER, LETTER), (_CHARACTER, CHARACTER), (_SPACE, SPACE)):
+        for match in regex.finditer(f"(?V1){pattern}+", everything):
+            classes[codes[match.start() : match.end()]] = value
+    lower = np.arange(0x110000, dtype=np.uint32)
+    for code, char in zip(points, everything, strict=True):
+        if char != (small := char.lower()):
+            lower[code] = ord(small[0])  # U+0130 alone has a longer form: i and a combining dot
+    return Tables(classes, lower)

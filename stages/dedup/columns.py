@@ -1,0 +1,61 @@
+"""The small columns that decisions need, read part by part into arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.contract import Scores
+from stages.dedup.resolve import Bools, Floats, Ints
+
+
+class Columns(NamedTuple):
+    """Per row: 16-byte hash as two integers, whether there is one, characters, distinct shingles (0 where there are
+    none), index of the source in `names`, and the score to prefer rows by (-inf where a row has none)."""
+
+    hashes: npt.NDArray[np.uint64]
+    comparable: Bools
+    chars: Ints
+    sizes: Ints
+    sources: Ints
+    names: list[str]
+    best: Floats
+
+
+def read_columns(scores: Scores, near: bool, best: str | None) -> Columns:
+    """Read what `decide` needs; `best` names a public score column of an earlier stage."""
+    n, start = len(scores), 0
+    names: dict[str, int] = {}
+    chars, sizes, sources = (np.zeros(n, np.int64) for _ in range(3))
+    out = Columns(np.zeros((n, 2), np.uint64), np.zeros(n, np.bool_), chars, sizes, sources, [], np.zeros(n))
+    wanted = ["exact_hash", "n_chars", "source", *(["n_shingles"] if near else []), *([best] if best else [])]
+    for batch in scores.scores(wanted):
+        part = slice(start, start + batch.num_rows)
+        out.hashes[part] = _halves(batch["exact_hash"])
+        out.comparable[part] = np.asarray(batch["exact_hash"].is_valid())
+        out.chars[part] = _integers(batch["n_chars"])
+        out.sizes[part] = _integers(batch["n_shingles"]) if near else 0
+        out.sources[part] = _codes(batch["source"], names)
+        if best:
+            out.best[part] = pc.fill_null(batch[best].cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
+        start = part.stop
+    return out._replace(names=list(names))
+
+
+def _integers(column: pa.Array) -> Ints:
+    return np.asarray(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False))
+
+
+def _halves(column: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
+    data = np.frombuffer(column.buffers()[1], dtype=np.uint8, count=len(column) * 16, offset=column.offset * 16)
+    return data.view(np.uint64).reshape(-1, 2)
+
+
+def _codes(column: pa.StringArray, names: dict[str, int]) -> Ints:
+    encoded = column.dictionary_encode()
+    codes = np.array([names.setdefault(name, len(names)) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+    return np.asarray(codes[encoded.indices.to_numpy()])

@@ -1,0 +1,146 @@
+"""Shingle sets: for each text the sorted, distinct 64-bit hashes of its runs of `size` words or characters.
+
+A text with fewer tokens than `size`, but at least one, has a single shingle of all of them. Two different shingles
+share a hash with a probability of 2^-64, which this package treats as never.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.dedup.chars import LETTER, PUNCTUATION, SPACE, tables
+from stages.dedup.texts import Bytes, Offsets, Texts, decode, jit
+
+Unit = Literal["word", "char", "code"]
+UNITS: Final[tuple[Unit, ...]] = get_args(Unit)
+DEFAULT_SIZE: Final[dict[Unit, int]] = {"word": 5, "char": 9, "code": 5}
+
+Hashes = npt.NDArray[np.uint64]
+_WORD, _CHAR, _CODE = 0, 1, 2
+_BASIS: Final = np.uint64(0xCBF29CE484222325)
+_PRIME: Final = np.uint64(0x100000001B3)
+_GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
+_M1: Final = np.uint64(0xFF51AFD7ED558CCD)
+_M2: Final = np.uint64(0xC4CEB9FE1A85EC53)
+_S33: Final = np.uint64(33)
+_S29: Final = np.uint64(29)
+
+
+class Sets(NamedTuple):
+    """Set `i` is `values[offsets[i]:offsets[i + 1]]`, ascending and distinct."""
+
+    values: Hashes
+    offsets: Offsets
+
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of elements of each set."""
+        return np.diff(self.offsets)
+
+
+def shingle(texts: Texts, unit: Unit, size: int) -> Sets:
+    """The shingle set of every text."""
+    kind, classes = UNITS.index(unit), tables().classes
+    counts = np.maximum(_count_tokens(texts.data, texts.offsets, classes, kind), 0)
+    room = np.where(counts >= size, counts - size + 1, np.minimum(counts, 1))
+    offsets = np.zeros(len(room) + 1, dtype=np.int64)
+    np.cumsum(room, out=offsets[1:])
+    values = np.empty(offsets[-1], dtype=np.uint64)
+    _fill(texts.data, texts.offsets, classes, kind, size, values, offsets)
+    return Sets(*_distinct(values, offsets))
+
+
+def concatenate(parts: list[Sets]) -> Sets:
+    """All sets of all parts, in order."""
+    offsets = np.zeros(sum(len(part.offsets) - 1 for part in parts) + 1, dtype=np.int64)
+    np.cumsum(np.concatenate([part.sizes() for part in parts]), out=offsets[1:])
+    return Sets(np.concatenate([part.values for part in parts]), offsets)
+
+
+@jit
+def mix(x: np.uint64) -> np.uint64:
+    """The 64-bit finaliser of MurmurHash3: a bijection that spreads every bit."""
+    x ^= x >> _S33
+    x *= _M1
+    x ^= x >> _S33
+    x *= _M2
+    return x ^ (x >> _S33)
+
+
+@jit
+def _token(data: Bytes, at: int, end: int, classes: Bytes, kind: int) -> tuple[int, np.uint64]:
+    """The next token at or after byte `at`: the position behind it and its hash; position -1 where none is left."""
+    while at < end:
+        code, length = decode(data, at)
+        at += length
+        value = (_BASIS ^ np.uint64(code)) * _PRIME
+        group = classes[code]
+        if kind == _CHAR:
+            return at, mix(value)
+        if group == SPACE or (group == PUNCTUATION and kind == _WORD):
+            continue
+        if group == LETTER:
+            while at < end:
+                code, length = decode(data, at)
+                if classes[code] != LETTER:
+                    break
+                value = (value ^ np.uint64(code)) * _PRIME
+                at += length
+        return at, mix(value)
+    return -1, np.uint64(0)
+
+
+@jit
+def _count_tokens(data: Bytes, offsets: Offsets, classes: Bytes, kind: int) -> npt.NDArray[np.int64]:
+    counts = np.zeros(len(offsets) - 1, dtype=np.int64)
+    for row in range(len(counts)):
+        at, _ = _token(data, offsets[row], offsets[row + 1], classes, kind)
+        while at >= 0:
+            counts[row] += 1
+            at, _ = _token(data, at, offsets[row + 1], classes, kind)
+    return counts
+
+
+@jit
+def _combine(ring: Hashes, first: int, count: int) -> np.uint64:
+    """Hash of `count` token hashes in a ring buffer, in order, from position `first`."""
+    value = np.uint64(count)
+    for k in range(count):
+        value = (value ^ ring[(first + k) % len(ring)]) * _GOLDEN
+        value ^= value >> _S29
+    return mix(value)
+
+
+@jit
+def _fill(data: Bytes, offsets: Offsets, classes: Bytes, kind: int, size: int, values: Hashes, starts: Offsets) -> None:
+    ring = np.zeros(size, dtype=np.uint64)
+    for row in range(len(offsets) - 1):
+        seen, out = 0, starts[row]
+        at, token = _token(data, offsets[row], offsets[row + 1], classes, kind)
+        while at >= 0:
+            ring[seen % size] = token
+            seen += 1
+            if seen >= size:
+                values[out] = _combine(ring, seen % size, size)
+                out += 1
+            at, token = _token(data, at, offsets[row + 1], classes, kind)
+        if 0 < seen < size:
+            values[out] = _combine(ring, 0, seen)
+
+
+@jit
+def _distinct(values: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
+    """Sort each set and drop repeats, in place."""
+    ends = np.zeros_like(offsets)
+    used = 0
+    for row in range(len(offsets) - 1):
+        part = values[offsets[row] : offsets[row + 1]]
+        part.sort()
+        for k in range(len(part)):
+            if k == 0 or part[k] != part[k - 1]:
+                values[used] = part[k]
+                used += 1
+        ends[row + 1] = used
+    return values[:used].copy(), ends

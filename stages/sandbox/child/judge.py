@@ -1,0 +1,248 @@
+"""The process that runs a problem's tests. The program under test is elsewhere, behind `remote.Line`."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import sys
+import types
+import unittest
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from . import confine, pytest_shim
+from .instrument import instrument
+from .peer import Gone
+from .remote import Line, RemoteModule
+
+_SHOWN: Final = 400
+_COMMON: Final = ("math", "collections", "itertools", "functools", "typing", "heapq", "bisect", "operator", "string", "re")
+
+
+class Stop(BaseException):
+    """Enough is known."""
+
+
+class Record:
+    """Writes the outcome of each check as one line of JSON, as it comes."""
+
+    def __init__(self, stop_early: bool) -> None:
+        self.stop_early = stop_early
+        self.count = 0
+
+    def write(self, **outcome: Any) -> None:
+        """One line; after a failure, the end where only a verdict is wanted."""
+        data = memoryview(json.dumps(outcome).encode() + b"\n")
+        while data:
+            data = data[os.write(confine.RESULT, data) :]
+        if outcome.get("ok") is False and (self.stop_early or outcome.get("gone")):
+            raise Stop
+
+    def check(self, name: str, body: Callable[[], object]) -> None:
+        """Run one check and write what came of it."""
+        try:
+            body()
+        except Stop:
+            raise
+        except BaseException as error:
+            self.failed(name, error)
+        else:
+            self.passed(name)
+
+    def passed(self, name: str) -> None:
+        """A check that held."""
+        self.count += 1
+        self.write(name=name, ok=True)
+
+    def failed(self, name: str, error: BaseException, **values: str) -> None:
+        """A check that did not hold, with what was expected and what came where that is known."""
+        self.count += 1
+        text = "" if isinstance(error, AssertionError) and not error.args else describe(error)
+        self.write(name=name, ok=False, error=text, gone=isinstance(error, Gone), **values)
+
+
+def describe(error: BaseException) -> str:
+    """`Class: message`, shortened."""
+    try:
+        return f"{type(error).__name__}: {error}"[:_SHOWN]
+    except BaseException:
+        return type(error).__name__
+
+
+class Names(dict[str, Any]):
+    """The test's global names: what it does not define itself it finds in the program under test.
+
+    Standard modules and their well-known functions are always the real ones: a program that brings its own `math`
+    or `isclose` does not get to judge itself.
+    """
+
+    def __init__(self, line: Line, entry: str) -> None:
+        super().__init__()
+        self.line = line
+        self.entry = entry
+
+    def __missing__(self, name: str) -> Any:
+        if hasattr(builtins, name) or name == "__annotations__":
+            raise KeyError(name)
+        if name != self.entry:
+            if name in sys.stdlib_module_names:
+                return __import__(name)
+            for module in _COMMON:
+                if hasattr(sys.modules[module], name) and name in self.line.names:
+                    return getattr(sys.modules[module], name)
+        if name not in self.line.names:
+            raise KeyError(name)
+        return self.line.peer.ask("global", name)
+
+
+class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports of the module under test, whatever it is called, give its stand-in."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """A stand-in for any module that nothing else provides."""
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        """The stand-in."""
+        return RemoteModule(spec.name, self.line)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run here: the program runs elsewhere."""
+
+
+def run(payload: dict[str, Any]) -> None:
+    """Run the tests in `payload`: preamble, test source, entry point; outcomes go to the result descriptor."""
+    record = Record(payload["stop_early"])
+    try:
+        _run(payload, record)
+        record.write(done=record.count)
+    except Stop:
+        return
+    except BaseException as error:
+        _last_words(record, error)
+
+
+def _last_words(record: Record, error: BaseException) -> None:
+    try:
+        record.failed("setup", error)
+    except Stop:
+        return
+    record.write(done=record.count)
+
+
+def _run(payload: dict[str, Any], record: Record) -> None:
+    line = Line()
+    line.connect()
+    names = Names(line, payload["entry"].partition(".")[0].removesuffix("()"))
+    names.update(__name__="test_solution", __builtins__=builtins)
+    module = types.ModuleType("test_solution")
+    sys.modules["test_solution"] = module
+    sys.modules["pytest"] = pytest_shim.module()
+    sys.meta_path.append(Finder(line))
+    if payload["preamble"]:
+        _preamble(payload["preamble"], names, line)
+    run_source(payload["test_code"], names, payload["entry"], record)
+
+
+def _preamble(source: str, names: Names, line: Line) -> None:
+    """Run the problem's own definitions here as well; their classes travel by value."""
+    exec(compile(source, "preamble.py", "exec"), names)
+    own = [name for name, kind in names.items() if isinstance(kind, type) and kind.__module__ == "test_solution"]
+    if own:
+        agreed = line.peer.ask("share", own)
+        line.codec.shared = {name: names[name] for name in own if name in agreed}
+
+
+def run_source(source: str, names: dict[str, Any], entry: str, record: Record) -> None:
+    """Run test source: test methods and functions one by one where there are any, asserts otherwise."""
+    tree = ast.parse(source)
+    kinds = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    tests = [name for name in functions if name.startswith("test") and len(name) > 4]
+    if not tests and not any(_has_tests(node) for node in tree.body):
+        _run_asserts(tree, names, entry, functions, record)
+        return
+    exec(compile(tree, "test.py", "exec"), names)
+    for name in sorted(kinds, key=source.find):
+        _run_class(names[name], record)
+    for name in tests:
+        for case, body in pytest_shim.cases(names, name):
+            record.check(case, body)
+
+
+def _has_tests(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ClassDef) and any(
+        isinstance(inner, ast.FunctionDef) and inner.name.startswith("test") for inner in node.body
+    )
+
+
+def _run_class(kind: Any, record: Record) -> None:
+    if isinstance(kind, type) and issubclass(kind, unittest.TestCase):
+        for case in unittest.defaultTestLoader.loadTestsFromTestCase(kind):
+            _run_case(case, record)
+    elif isinstance(kind, type):
+        for name in [name for name in vars(kind) if name.startswith("test")]:
+            for case, body in pytest_shim.methods(kind, name):
+                record.check(case, body)
+
+
+def _run_case(case: Any, record: Record) -> None:
+    result = unittest.TestResult()
+    name = ".".join(str(case.id()).split(".")[-2:])
+    try:
+        case.run(result)
+    except Gone as error:
+        record.failed(name, error)
+    problems = [text for _, text in (*result.errors, *result.failures)]
+    if problems or result.unexpectedSuccesses:
+        last = (problems or ["unexpected success"])[0].strip().splitlines()
+        record.failed(name, AssertionError(_reason(last)))
+    else:
+        record.passed(name)
+
+
+def _reason(lines: list[str]) -> str:
+    starts = [at for at, line in enumerate(lines) if line[:1].strip() and not line.startswith("Traceback")]
+    return "\n".join(lines[starts[0] :] if starts else lines)[:_SHOWN]
+
+
+def _run_asserts(tree: ast.Module, names: dict[str, Any], entry: str, functions: list[str], record: Record) -> None:
+    """Run every assert as a check of its own; call `check(candidate)` where the source leaves that to its reader."""
+    names["__passed__"] = record.passed
+    names["__failed__"] = _failure(record)
+    exec(compile(instrument(tree), "test.py", "exec"), names)
+    called = {n.func.id for s in tree.body if isinstance(s, ast.Expr) for n in ast.walk(s)
+              if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
+    if "check" in functions and "check" not in called:
+        names["check"](eval(entry, names))
+    elif "test" in functions and "test" not in called:
+        names["test"]()
+
+
+def _failure(record: Record) -> Callable[..., None]:
+    def failed(name: str, error: BaseException, *sides: Any) -> None:
+        if isinstance(error, Stop):
+            raise error
+        values = dict(zip(("got", "expected"), map(_show, sides), strict=False))
+        record.failed(name, error, **values)
+
+    return failed
+
+
+def _show(value: object) -> str:
+    try:
+        return repr(value)[:_SHOWN]
+    except BaseException:
+        return f"<{type(value).__name__}>"
+

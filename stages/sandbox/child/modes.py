@@ -1,0 +1,164 @@
+"""What a confined process does: one function per mode. Payloads are JSON on a descriptor of the process's own."""
+
+from __future__ import annotations
+
+import builtins
+import gc
+import importlib
+import json
+import os
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from . import bpf, confine
+
+KINDS: Final = {
+    "program": "python",
+    "calls": "python",
+    "candidate": "python",
+    "judge": "python",
+    "whole": "python",
+    "native": "native",
+    "compile": "compiler",
+}
+OUT_OF_MEMORY: Final = 86
+"""Exit status of a Python program that ended with MemoryError."""
+
+_PRELOAD: Final = """abc array ast base64 bisect calendar cmath collections contextlib copy dataclasses datetime decimal
+difflib enum fractions functools hashlib heapq inspect io itertools json locale math numbers operator os random re
+secrets statistics string struct sys textwrap threading time traceback types typing unicodedata unittest uuid
+zlib""".split()
+
+
+def prepare(packages: tuple[str, ...]) -> None:
+    """Import once, before any fork, what programs often import; `packages` are extra folders for imports."""
+    sys.path[:] = [path for path in sys.path if path] + list(packages)
+    for name in _PRELOAD:
+        importlib.import_module(name)
+    load()
+    _like_a_script()
+    sys.dont_write_bytecode = True
+    gc.collect()
+    gc.freeze()
+
+
+def load() -> None:
+    """Import the modes themselves, also before any fork."""
+    for name in ("calls", "candidate", "compiler", "judge", "whole"):
+        importlib.import_module(f".{name}", __package__)
+
+
+def _like_a_script() -> None:
+    """Add what `site` adds and programs rely on: `exit`, `quit`."""
+    import site
+
+    site.setquit()
+
+
+def run(mode: str) -> None:
+    """Run a mode; it ends the process."""
+    payload = json.loads(_read(confine.PAYLOAD))
+    os.close(confine.PAYLOAD)
+    from . import calls, candidate, compiler, judge, whole
+
+    functions: dict[str, Callable[[dict[str, Any]], None]] = {
+        "program": program,
+        "native": native,
+        "calls": calls.run,
+        "candidate": candidate.run,
+        "judge": judge.run,
+        "whole": whole.run,
+        "compile": compiler.run,
+    }
+    functions[mode](payload)
+    os._exit(0)
+
+
+def _read(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    return os.pread(fd, size, 0) if size else b""
+
+
+def forget_ourselves() -> None:
+    """Take this package out of the module table, so that a program may have modules of the same names."""
+    for name in [name for name in sys.modules if name == "child" or name.startswith("child.")]:
+        del sys.modules[name]
+
+
+def program(payload: dict[str, Any]) -> None:
+    """Run a script as `__main__`, with the life cycle of the interpreter: exit status, threads, atexit, flush."""
+    forget_ourselves()
+    module = new_module("__main__")
+    module.__file__ = "main.py"
+    sys.argv = ["main.py"]
+    code = payload["code"]
+    del payload
+    finish(lambda: exec(compile(code, "main.py", "exec"), module.__dict__))
+
+
+def new_module(name: str) -> types.ModuleType:
+    """An empty module under `name`, ready to run code in."""
+    module = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    sys.modules[name] = module
+    return module
+
+
+def finish(body: Callable[[], object]) -> None:
+    """Run `body` and end the process the way the interpreter would."""
+    status = _status(body)
+    status = _status(_wind_up) or status
+    os._exit(status)
+
+
+def _wind_up() -> None:
+    import atexit
+    import threading
+
+    shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
+    shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _status(body: Callable[[], object]) -> int:
+    try:
+        body()
+    except SystemExit as stop:
+        return _exit_status(stop)
+    except MemoryError:
+        return OUT_OF_MEMORY
+    except BaseException:
+        report()
+        return 1
+    return 0
+
+
+def _exit_status(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return stop.code & 0xFF
+    try:
+        print(stop.code, file=sys.stderr)
+    except BaseException:
+        return 1
+    return 1
+
+
+def report() -> None:
+    """The exception being handled, to stderr."""
+    import traceback
+
+    try:
+        traceback.print_exc()
+    except BaseException:
+        return
+
+
+def native(payload: dict[str, Any]) -> None:
+    """Become another program: the one open at `EXEC_FD`."""
+    os.execve(bpf.EXEC_FD, payload["argv"], payload["env"])

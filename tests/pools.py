@@ -1,0 +1,93 @@
+"""A pool and its scores in memory, and a run of one stage over it: what the runner does, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from schemas.record import RECORD
+from stages.contract import Decisions, Stage
+
+Row = Mapping[str, Any]
+
+
+class MemoryPool:
+    """`Scores` (and so `Pool`) over tables held in memory, handed out `batch_size` rows at a time."""
+
+    def __init__(self, records: pa.Table, scores: pa.Table | None = None, batch_size: int = 1000) -> None:
+        self.records, self._scores, self.batch_size = records, scores, batch_size
+        self.fetched = 0
+
+    def __len__(self) -> int:
+        return int(self.records.num_rows)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from batches(self.records.select(list(columns)), self.batch_size)
+
+    def fetch(self, rows: npt.NDArray[np.int64], columns: Sequence[str]) -> pa.Table:
+        self.fetched += len(rows)
+        return self.records.select(list(columns)).take(pa.array(rows))
+
+    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from batches(self.table(columns), self.batch_size)
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        assert self._scores is not None
+        own = set(self._scores.column_names)
+        return pa.table({name: (self._scores if name in own else self.records)[name] for name in columns})
+
+
+def batches(table: pa.Table, size: int) -> Iterator[pa.RecordBatch]:
+    """`table` as record batches of exactly `size` rows (the last one may be shorter)."""
+    for start in range(0, table.num_rows, size):
+        yield table.slice(start, size).combine_chunks().to_batches()[0]
+
+
+def records(rows: Sequence[Row], source: str = "s") -> pa.Table:
+    """Canonical records of `rows`; ids follow the position, content hashes the content, unless given."""
+    full = []
+    for position, row in enumerate(rows):
+        content = repr(sorted((key, value) for key, value in row.items() if key not in ("record_id", "source")))
+        base = {
+            "record_id": f"{position:032x}",
+            "content_hash": f"{hash_of(content):032x}",
+            "source": source,
+            "origin": f"memory:{position}",
+            "kind": "text",
+        }
+        full.append({**base, **row})
+    return pa.Table.from_pylist(full, schema=RECORD)
+
+
+def hash_of(text: str) -> int:
+    """A stable 128-bit integer."""
+    import xxhash
+
+    return xxhash.xxh3_128_intdigest(text.encode())
+
+
+def score(
+    stage: Stage, table: pa.Table, batch_size: int = 1000, earlier: Mapping[str, pa.Array] | None = None
+) -> MemoryPool:
+    """Score every row of `table` and return the pool that `decide` gets. `earlier`: scores of earlier stages."""
+    state = stage.fit(MemoryPool(table, batch_size=batch_size))
+    parts = [stage.score(batch, state) for batch in batches(table.select(list(stage.reads)), batch_size)]
+    scores = pa.Table.from_batches(parts) if parts else pa.table({})
+    assert scores.num_rows == table.num_rows
+    for name, column in (earlier or {}).items():
+        scores = scores.append_column(name, column)
+    return MemoryPool(table, scores, batch_size)
+
+
+def run(
+    stage: Stage, table: pa.Table, batch_size: int = 1000, earlier: Mapping[str, pa.Array] | None = None
+) -> Decisions:
+    """Score and decide, and check the shape of the answer."""
+    decisions = stage.decide(score(stage, table, batch_size, earlier))
+    for column in (decisions.keep, decisions.reason, decisions.score, decisions.related, decisions.detail):
+        assert column is None or len(column) == table.num_rows
+    return decisions
