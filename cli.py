@@ -11,28 +11,18 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+import reports
 from pipelines import inspection
 from pipelines.demo import DEMO_OUT, write_example
 from pipelines.executor import LocalExecutor
-from pipelines.files import write_bytes
-from pipelines.lookup import stored_records
 from pipelines.plan import plan as make_plan
 from pipelines.progress import reporter_for_terminal
-from pipelines.publish import current_manifest
 from pipelines.recipe_file import load_recipe
 from pipelines.redecide import redecide as decide_again
 from pipelines.registry import stage_class, stage_names
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
-from reports import diff as diffing
-from reports import diff_view, explain_view, views
-from reports import doctor as checks
-from reports import explain as explaining
-from reports import funnel as funnels
-from reports import sql as queries
-from reports.documents import documents
-from reports.manifest import load, parse
 from schemas.errors import CuratrixError
 
 app = typer.Typer(
@@ -82,7 +72,7 @@ def run(
     if as_json:
         _json(manifest)
     else:
-        _show(funnels.render(load(target)))
+        _show(reports.funnel_view(target))
         Console(stderr=True).print(
             f'\nwritten to {target}; next: curate sql {target} "FROM why LIMIT 5"', highlight=False
         )
@@ -91,7 +81,7 @@ def run(
 def _run(recipe: Any, target: Path, limit: int | None, workers: int | None) -> dict[str, Any]:
     store = open_store(recipe.store, recipe.base)
     with LocalExecutor(workers) as local:
-        settings = Settings(target, store, local, reporter_for_terminal(), documents, limit)
+        settings = Settings(target, store, local, reporter_for_terminal(), reports.documents, limit)
         return run_recipe(recipe, settings)
 
 
@@ -100,7 +90,7 @@ def plan(recipe: Recipe, overrides: Overrides = None, limit: Limit = None, as_js
     """Say what a run would do: files, what is cached, row estimates. Touches nothing."""
     loaded = load_recipe(recipe, overrides or ())
     result = make_plan(loaded, open_store(loaded.store, loaded.base), limit)
-    _json(result) if as_json else _show(views.plan_view(result))
+    _json(result) if as_json else _show(reports.plan_view(result))
 
 
 @app.command(epilog="Example: `curate redecide sft --set stages.dedup.threshold=0.7`")
@@ -113,9 +103,9 @@ def redecide(
 ) -> None:
     """Try other thresholds on stored scores. Nothing is scored anew; DIR stays as it is."""
     with LocalExecutor(workers) as local:
-        settings = Settings(out or Path(), Store(Path()), local, reporter_for_terminal(), documents)
+        settings = Settings(out or Path(), Store(Path()), local, reporter_for_terminal(), reports.documents)
         manifest = decide_again(directory, overrides or (), settings, write=out is not None)
-    _json(manifest) if as_json else _show(funnels.render(parse(manifest)))
+    _json(manifest) if as_json else _show(reports.manifest_view(manifest))
 
 
 @app.command(epilog="Example: `curate demo --out demo-out`")
@@ -131,7 +121,7 @@ def demo(
     if as_json:
         _json(manifest)
     else:
-        _show(views.demo_view(target))
+        _show(reports.demo_view(target))
 
 
 @app.command(epilog="Example: `curate explain sft 3f2a` (any unique start of a record_id, or a source_id)")
@@ -139,8 +129,7 @@ def explain(
     directory: Directory, record: Annotated[str, typer.Argument(metavar="RECORD_ID")], as_json: Json = False
 ) -> None:
     """Tell a record's whole story: where it came from, every decision about it, its twin, its rewrites."""
-    story = explaining.explain(directory, record, stored_records(current_manifest(directory) or {}))
-    _either(as_json, story.to_dict(), explain_view.render(story))
+    _either(as_json, *reports.explain(directory, record))
 
 
 @app.command(epilog='Example: `curate sql sft "SELECT reason, count(*) FROM decisions WHERE NOT keep GROUP BY ALL"`')
@@ -155,12 +144,12 @@ def sql(
     ] = "table",
 ) -> None:
     """Query a run with DuckDB, read-only."""
-    result = queries.query(directory, query)
+    result = reports.query(directory, query)
     if format == "table":
-        _show(queries.to_table(result))
+        _show(reports.to_table(result))
     else:
         writers: dict[str, Callable[[Any], bytes]] = {
-            "csv": queries.to_csv, "json": queries.to_jsonl, "parquet": queries.to_parquet
+            "csv": reports.to_csv, "json": reports.to_jsonl, "parquet": reports.to_parquet
         }  # fmt: skip
         sys.stdout.buffer.write(writers[format](result))
 
@@ -168,8 +157,7 @@ def sql(
 @app.command(epilog="Example: `curate funnel sft`")
 def funnel(directory: Directory, as_json: Json = False) -> None:
     """Show rows in, kept, dropped and quarantined, per stage and per source."""
-    found = load(directory)
-    _either(as_json, funnels.to_dict(found), funnels.render(found))
+    _either(as_json, reports.funnel(directory), reports.funnel_view(directory))
 
 
 @app.command(epilog="Example: `curate diff sft-monday sft-tuesday`")
@@ -179,18 +167,13 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two runs: rows added, removed, changed; decisions and parameters that differ."""
-    difference = diffing.diff(first, second)
-    _either(as_json, difference.to_dict(), diff_view.render(difference))
+    _either(as_json, *reports.diff(first, second))
 
 
 @app.command(epilog="Example: `curate report sft` writes sft/report.html anew")
 def report(directory: Directory) -> None:
     """Write report.html anew and print its path."""
-    load(directory)
-    manifest = current_manifest(directory) or {}
-    for name, content in documents(directory, manifest, stored_records(manifest)).items():
-        write_bytes(directory / name, content)
-    print(directory / "report.html")
+    print(reports.write_report(directory))
 
 
 @app.command(epilog="Example: `curate inspect data/leetcode.jsonl.gz`")
@@ -203,7 +186,7 @@ def inspect(
 ) -> None:
     """Say what a file is and why, how its fields map, show its first rows and its problems."""
     found = inspection.inspect(file, rows, format, adapter)
-    _json(found) if as_json else _show(views.inspection_view(found))
+    _json(found) if as_json else _show(reports.inspection_view(found))
 
 
 @app.command(epilog="Example: `curate stages dedup`")
@@ -213,22 +196,21 @@ def stages(
     """List the stages a recipe may use, or the parameters of one."""
     chosen = [stage_class(item) for item in ([name] if name else stage_names())]
     found = [inspection.describe_stage(item) for item in chosen]
-    _json(found) if as_json else _show(views.stages_view(found, detailed=name is not None))
+    _json(found) if as_json else _show(reports.stages_view(found, detailed=name is not None))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check what is installed and what works here, and say how to mend the rest."""
-    found = checks.doctor()
-    _either(as_json, checks.to_dict(found), checks.render(found))
+    _either(as_json, *reports.doctor())
 
 
 @store_app.command("ls", epilog="Example: `curate store ls`")
 def store_ls(store: StorePath = None, as_json: Json = False) -> None:
     """Show sizes per stage and when each was last used."""
     opened = open_store(str(store.resolve()) if store else None, Path())
-    found = views.store_entries(str(opened.root), opened.entries())
-    _json(found) if as_json else _show(views.store_view(found))
+    found = reports.store_entries(str(opened.root), opened.entries())
+    _json(found) if as_json else _show(reports.store_view(found))
 
 
 @store_app.command("gc", epilog="Example: `curate store gc --days 30 --dry-run`")
@@ -240,8 +222,8 @@ def store_gc(
 ) -> None:
     """Free what no run of the last N days used."""
     opened = open_store(str(store.resolve()) if store else None, Path())
-    found = views.store_entries(str(opened.root), opened.collect(days, dry_run))
-    _json(found) if as_json else _show(views.store_view(found, "would free" if dry_run else "freed"))
+    found = reports.store_entries(str(opened.root), opened.collect(days, dry_run))
+    _json(found) if as_json else _show(reports.store_view(found, "would free" if dry_run else "freed"))
 
 
 def _either(as_json: bool, data: Any, view: Any) -> None:

@@ -39,6 +39,7 @@ class Unit:
     digest: str
     key: str
     limit: int | None
+    base: Path  # where relative paths start
 
     @property
     def bytes(self) -> int:
@@ -101,17 +102,17 @@ def _source_units(source: Source, base: Path, limit: int | None) -> list[Unit]:
     if source.dataset is not None:
         name = f"{source.dataset}:{source.split}"
         content = dataset_digest(source.dataset, source.config, source.split, base)
-        return [Unit(source, None, name, content, _key(source, name, content, limit), limit)]
+        return [Unit(source, None, name, content, _key(source, name, content, limit), limit, base)]
     files = {file.path: file for path in source.paths for file in list_files(path, base)}
-    return [_file_unit(source, files[path], limit) for path in sorted(files)]
+    return [_file_unit(source, files[path], limit, base) for path in sorted(files)]
 
 
-def _file_unit(source: Source, file: SourceFile, limit: int | None) -> Unit:
+def _file_unit(source: Source, file: SourceFile, limit: int | None, base: Path) -> Unit:
     try:
         content = file_digest(file).hex()
     except OSError as error:
         raise RecipeError(f"source '{source.name}': cannot read {file.url}: {error.strerror or error}") from error
-    return Unit(source, file, file.path, content, _key(source, file.path, content, limit), limit)
+    return Unit(source, file, file.path, content, _key(source, file.path, content, limit), limit, base)
 
 
 def _key(source: Source, path: str, content: str, limit: int | None) -> str:
@@ -216,7 +217,7 @@ class _Progress:
         if file is None:
             assert source.dataset is not None
             self._format = "datasets"
-            return read_dataset(source.dataset, source.config, source.split)
+            return read_dataset(source.dataset, source.config, source.split, self._unit.base)
         sniffed = self._sniff(file)
         self._format = sniffed.format
         return read_chunks(file.url, sniffed, max_row_bytes=self._max_row_bytes)

@@ -57,7 +57,7 @@ def check_ours(out: Path) -> None:
         return
     others = [path.name for path in out.iterdir() if path.name not in _KEPT]
     if others:
-        raise RunError(
+        raise RecipeError(
             f"{out} is not empty and not a run of curatrix (it has '{sorted(others)[0]}'); choose another --out"
         )
 

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import fsspec
-import xxhash
 
-from pipelines.readers.streams import file_pieces
+from pipelines.readers.archives import data_paths
+from pipelines.readers.digests import tree_digest
 from schemas.errors import RecipeError, nearest
 
 _MAGIC: Final = frozenset("*?[")
@@ -32,8 +32,9 @@ class SourceFile:
 def list_files(source_path: str, base: Path) -> list[SourceFile]:
     """The files that `source_path` names, sorted by their path within the source; relative paths start at `base`.
 
-    A folder means every file in it, at any depth, but for hidden ones; in it, a folder with `problem.yaml` counts
-    as one file. Raises RecipeError where there is nothing, naming the nearest thing that exists.
+    A folder means every file in it at any depth, but for hidden ones and, where there are others, README and the
+    like; in it, a folder with `problem.yaml` counts as one file. Raises RecipeError where there is nothing, naming
+    the nearest thing that exists.
     """
     if "://" in source_path:
         return _remote(source_path)
@@ -47,19 +48,7 @@ def list_files(source_path: str, base: Path) -> list[SourceFile]:
 
 def file_digest(file: SourceFile) -> bytes:
     """The 16-byte xxh3-128 of a file's bytes; of a package, of the paths and bytes of its files in order."""
-    state = xxhash.xxh3_128()
-    if "://" in file.url or not Path(file.url).is_dir():
-        _hash_into(state, file.url)
-        return state.digest()
-    for inner in sorted(_files(Path(file.url), hidden=True)):
-        state.update(os.fsencode(inner.relative_to(file.url)) + b"\0" + inner.stat().st_size.to_bytes(8, "little"))
-        _hash_into(state, str(inner))
-    return state.digest()
-
-
-def _hash_into(state: Any, url: str) -> None:
-    for piece in file_pieces(url):
-        state.update(piece)
+    return tree_digest(file.url)
 
 
 def _by_path(file: SourceFile) -> str:
@@ -80,7 +69,8 @@ def is_package(folder: Path) -> bool:
 def _folder(folder: Path) -> list[SourceFile]:
     if is_package(folder):
         return [_local(folder, folder.name)]
-    found = [_local(path, path.relative_to(folder).as_posix()) for path in _files(folder, packages=True)]
+    paths = {path.relative_to(folder).as_posix(): path for path in _files(folder, packages=True)}
+    found = [_local(paths[name], name) for name in data_paths(sorted(paths))]
     if not found:
         raise RecipeError(f"{folder} holds no files")
     return found
@@ -167,7 +157,8 @@ def _remote_files(system: Any, path: str) -> list[str]:
         return [path]
     if not _MAGIC.isdisjoint(path):
         return [name for name in system.glob(path) if system.isfile(name)]
-    return [name for name in system.find(path) if not PurePosixPath(name).name.startswith(".")]
+    below = {name.removeprefix(path).lstrip("/"): name for name in system.find(path)}
+    return [below[name] for name in data_paths(sorted(below))]
 
 
 def _remote_file(url: str, system: Any, name: str, root: str, single: bool) -> SourceFile:

@@ -11,15 +11,73 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from reports import diff_view, explain_view
-from reports import doctor as _doctor
-from reports import funnel as _funnel
+from reports import checkup, counts, difference_view, story_view
 from reports.demo_view import demo_view
-from reports.diff import diff as _diff
+from reports.difference import difference
 from reports.documents import documents, write_report
-from reports.explain import explain as _explain
-from reports.inspection_view import inspection_view
-from reports.listings import plan_view, stages_view, store_entries, store_view
 from reports.manifest import load, parse
 from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
+from reports.story import story
+from reports.views import inspection_view, plan_view, stages_view, store_entries, store_view
+
+__all__ = [
+    "demo_view",
+    "diff",
+    "doctor",
+    "documents",
+    "explain",
+    "funnel",
+    "funnel_view",
+    "inspection_view",
+    "manifest_view",
+    "plan_view",
+    "query",
+    "stages_view",
+    "store_entries",
+    "store_view",
+    "to_csv",
+    "to_jsonl",
+    "to_parquet",
+    "to_table",
+    "write_report",
+]
+
+Shown = tuple[dict[str, Any], RenderableType]
+"""The same facts as plain data for machines and as a renderable for people."""
+
+
+def explain(directory: Path, key: str) -> Shown:
+    """A record's whole story; `key` is as in `reports.story.story`, which says what is raised."""
+    found = story(directory, key, stored(load(directory)))
+    return found.to_dict(), story_view.render(found)
+
+
+def diff(first: Path, second: Path) -> Shown:
+    """What changed between two runs. Raises RecipeError if one is not a run."""
+    found = difference(first, second)
+    return found.to_dict(), difference_view.render(found)
+
+
+def doctor() -> Shown:
+    """What is installed and works here, and how to mend the rest."""
+    checks = checkup.checkup()
+    return checkup.to_dict(checks), checkup.render(checks)
+
+
+def funnel(directory: Path) -> dict[str, Any]:
+    """The funnel of a run: `stages` with `reasons` and `by_source`, `rows_out`, and in `problems` what does not add up.
+
+    Raises RecipeError if `directory` is not a run.
+    """
+    return counts.to_dict(load(directory))
+
+
+def funnel_view(directory: Path) -> RenderableType:
+    """The funnel as a table. Raises RecipeError if `directory` is not a run."""
+    return counts.render(load(directory))
+
+
+def manifest_view(manifest: Mapping[str, Any]) -> RenderableType:
+    """The funnel of a manifest that may belong to no directory (`curate redecide`)."""
+    return counts.render(parse(manifest))

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from reports.catalog import open_views
-from reports.explain_view import changes
-from reports.funnel import render
+from reports.counts import render
 from reports.manifest import load, run_dir
 from reports.records import stored
 from reports.samples import Dropped, dropped
+from reports.story_view import changes, fate, indented
 from reports.text import excerpt
 
 _EXAMPLES: Final = 3
@@ -36,16 +35,17 @@ def demo_view(directory: Path) -> Group:
 
 def _telling(rows: list[Dropped]) -> list[Dropped]:
     """One row per reason, those with a twin to compare first."""
-    return sorted(rows, key=lambda row: not (row.changes and any(kind != "same" for kind, _ in row.changes)))[:_EXAMPLES]
+    return sorted(rows, key=lambda row: all(kind == "same" for kind, _ in row.changes))[:_EXAMPLES]
 
 
 def _example(row: Dropped) -> list[RenderableType]:
     name = f"{row.source}:{row.source_id}" if row.source_id else row.source
-    head = Text(f"  {row.record_id[:12]} ", "bold").append(f"{name}  ", "dim").append(f"{row.stage}: {row.reason}", "red")
+    head = Text(f"  {row.record_id[:12]} ", "bold").append(f"{name}  ", "dim")
+    head.append(fate(row.stage, row.reason), "red")
     if row.score is not None:
         head.append(f", score {row.score:.4g}", "dim")
     body = changes(row.changes) if row.changes else Text(excerpt(row.text or "", 160))
-    return [head, Padding(body, (0, 0, 0, 4))]
+    return [head, indented(body, 4)]
 
 
 def _next(directory: Path, examples: list[Dropped]) -> list[Text]:

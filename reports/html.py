@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from rich.filesize import decimal
 
 from reports.catalog import open_views
+from reports.counts import problems
 from reports.flow import flow
-from reports.funnel import problems
 from reports.histogram import histograms
 from reports.manifest import Counts, Manifest, SourceEntry, parse
 from reports.records import Lookup, nowhere
 from reports.samples import Dropped, dropped, quarantined
-from reports.templating import environment, size
+from reports.templating import environment
 
 
 def html(directory: Path, manifest: Mapping[str, Any], lookup: Lookup = nowhere) -> str:
@@ -32,7 +33,7 @@ def html(directory: Path, manifest: Mapping[str, Any], lookup: Lookup = nowhere)
             "bad": quarantined(catalog),
         }
     page = environment(autoescape=True)
-    page.filters.update(short=_short, seconds=_seconds, size=size, number=_number, flat=_flat)
+    page.filters.update(short=_short, seconds=_seconds, size=decimal, number=_number, flat=_flat)
     return page.get_template("report.html.j2").render(
         run=run,
         steps=run.steps(),

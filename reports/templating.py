@@ -17,12 +17,3 @@ def environment(autoescape: bool) -> jinja2.Environment:
     )
     found.filters.update(thousands=lambda value: f"{value:,}", percent=lambda value: f"{value:.1%}")
     return found
-
-
-def size(value: float) -> str:
-    """Bytes for people: `1.5 MB` (decimal)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

@@ -1,10 +1,9 @@
-"""Terminal views of what is not a finished run: a plan, an inspected file, stages, the store, the demo."""
+"""Terminal views of what is not a finished run: a plan, an inspected file, stages, the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -12,10 +11,6 @@ from rich.filesize import decimal
 from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
-
-from reports import funnel
-from reports.catalog import connect
-from reports.manifest import load
 
 
 def plan_view(plan: Mapping[str, Any]) -> RenderableType:
@@ -124,31 +119,6 @@ def store_view(found: Mapping[str, Any], verb: str = "holds") -> RenderableType:
         when = datetime.fromtimestamp(group["last_used"]).strftime("%Y-%m-%d %H:%M")
         table.add_row(group["what"], str(group["entries"]), str(group["files"]), decimal(group["bytes"]), when)
     return Group(table, Text(f"{found['store']}: {verb} {decimal(found['bytes'])}"))
-
-
-_EXAMPLES = """
-SELECT reason, record_id, source FROM (
-    SELECT *, row_number() OVER (PARTITION BY split_part(reason, ':', 1) ORDER BY stage, record_id) AS turn
-    FROM decisions WHERE NOT keep
-) WHERE turn = 1 ORDER BY reason LIMIT 3
-"""
-
-
-def demo_view(directory: Path) -> RenderableType:
-    """The funnel of the demo, three example decisions, and what to try next."""
-    with connect(directory) as catalog:
-        examples = catalog.sql(_EXAMPLES).fetchall()
-    table = Table("record_id", "source", "dropped because", title="three decisions", title_justify="left")
-    for reason, record, source in examples:
-        table.add_row(record[:12], source, Text(reason))
-    first = examples[0][1][:12] if examples else "RECORD_ID"
-    tries = (
-        f"curate explain {directory} {first}",
-        f'curate sql {directory} "SELECT source, count(*) FROM records GROUP BY ALL"',
-        f"curate redecide {directory} --set stages.dedup.threshold=0.6",
-        "curate inspect YOUR_FILE",
-    )
-    return Group(funnel.render(load(directory)), Text(), table, Text("\nnext:"), *(Text(f"  {line}") for line in tries))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

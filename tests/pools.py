@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from schemas.record import RECORD
 from stages.contract import Decisions, Stage
@@ -65,8 +66,6 @@ def records(rows: Sequence[Row], source: str = "s") -> pa.Table:
 
 def hash_of(text: str) -> int:
     """A stable 128-bit integer."""
-    import xxhash
-
     return xxhash.xxh3_128_intdigest(text.encode())
 
 
@@ -75,8 +74,9 @@ def score(
 ) -> MemoryPool:
     """Score every row of `table` and return the pool that `decide` gets. `earlier`: scores of earlier stages."""
     state = stage.fit(MemoryPool(table, batch_size=batch_size))
-    parts = [stage.score(batch, state) for batch in batches(table.select(list(stage.reads)), batch_size)]
-    scores = pa.Table.from_batches(parts) if parts else pa.table({})
+    read = table.select(list(stage.reads))
+    parts = list(batches(read, batch_size)) or [pa.RecordBatch.from_pylist([], read.schema)]
+    scores = pa.Table.from_batches([stage.score(batch, state) for batch in parts])
     assert scores.num_rows == table.num_rows
     for name, column in (earlier or {}).items():
         scores = scores.append_column(name, column)

@@ -161,7 +161,12 @@ def _stage(
 def _source(name: str, texts: dict[str, str], bad: int) -> dict[str, Any]:
     rows = sum(source_of(key) == name for key in texts)
     file = {"path": f"{name}.jsonl", "rows": rows, "quarantined": bad, "format": "jsonl", "adapter": "alpaca"}
-    return {"name": name, "licence": "MIT" if name == "alpha" else None, "rows": rows, "files": [{**file, "bytes": 100, "digest": "d"}]}
+    return {
+        "name": name,
+        "licence": "MIT" if name == "alpha" else None,
+        "rows": rows,
+        "files": [{**file, "bytes": 100, "digest": "d"}],
+    }
 
 
 def _write_extras(root: Path, texts: dict[str, str]) -> None:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_data import FILES, load
 
 from schemas.adapters import adapt, adapter, detect
+from schemas.adapters.io_tests import unpack
 from schemas.errors import BadRow
-from tests.adapter_data import FILES, load
 
 # Marks of structure that an adapter reads instead of copying: what stands between them must be found.
 _MARKS = re.compile(
     r"</?think>|### Response:\n"
-    r"|<\|(?:user|ai|eos|eod)\|>|^\{'Instruction': [\"']?|[\"']?, '(?:Input|Output)':|\}\s*$|```\w*\n|\n```\s*$"
+    r"|<\|im_start\|>\w+\n|<\|(?:user|ai|eos|eod|im_end)\|>"
+    r"|^\{'Instruction': [\"']?|[\"']?, '(?:Input|Output)':|\}\s*$|```\w*\n|\n```\s*$"
 )
 # Keys whose values are translated: roles, kinds of blocks and tests, verdicts, languages.
 _TRANSLATED = {"role", "from", "type", "expected", "language", "testtype", "group"}
@@ -42,42 +44,43 @@ class Held:
 
     def __init__(self, drafts: list[Any]) -> None:
         found = [leaf for draft in drafts for _, leaf in leaves(draft)]
-        opened = [leaf for text in found if isinstance(text, str) for leaf in _opened(text)]
-        everything = [*found, *opened]
+        everything = [*found, *(leaf for text in found if isinstance(text, str) for _, leaf in _opened(text) or [])]
         self.numbers = {leaf for leaf in everything if not isinstance(leaf, str)}
         self.text = "\0".join(leaf for leaf in everything if isinstance(leaf, str))
 
-    def has(self, leaf: str | int | float) -> bool:
+    def has(self, key: str, leaf: str | int | float) -> bool:
+        if key in _TRANSLATED:
+            return True
         if not isinstance(leaf, str):
-            return leaf in self.numbers or str(leaf) in self.text or json.dumps(leaf) in self.text
+            return leaf in self.numbers or str(leaf) in self.text or json.dumps(leaf) in self.text or leaf != leaf
         if leaf.strip() in self.text:
             return True
         inner = _opened(leaf)
-        if inner:
-            return all(self.has(each) for each in inner)
-        pieces = [piece.strip() for piece in _MARKS.split(leaf)]
+        if inner is not None:
+            return all(self.has(*each) for each in inner)
+        pieces = [piece.strip() for piece in (leaf.split("\n") if key == "input" else _MARKS.split(leaf))]
         return len(pieces) > 1 and all(piece in self.text for piece in pieces)
 
 
-def _opened(text: str) -> list[Any]:
-    """What is inside text that is JSON, a Python literal, or base64 of text."""
+def _opened(text: str) -> list[tuple[str, Any]] | None:
+    """What is inside text that is JSON, a Python literal, or base64 of text or of packed tests; None of other text."""
     if text[:1] in ("{", "["):
         for parse in (json.loads, ast.literal_eval):
             try:
-                return [leaf for _, leaf in leaves(parse(text))]
+                return list(leaves(parse(text)))
             except (ValueError, SyntaxError):
                 continue
     if len(text) > 40 and re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", text):
         try:
-            return [base64.b64decode(text, validate=True).decode()]
+            return [("", base64.b64decode(text, validate=True).decode())]
         except ValueError:
-            return []
-    return []
+            return list(leaves(unpack(text, ""))) if text.startswith("eJ") else None
+    return None
 
 
 def lost(row: Any, drafts: list[Any]) -> list[tuple[str, Any]]:
     held = Held(drafts)
-    return [(key, leaf) for key, leaf in leaves(row) if key not in _TRANSLATED and not held.has(leaf)]
+    return [(key, leaf) for key, leaf in leaves(row) if not held.has(key, leaf)]
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in FILES])

@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
+import regex
 from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ anything = st.text(max_size=40)
 def plain_normalise(text: str) -> str:
     """The documented meaning of `lowercase` and `whitespace`, one character at a time."""
     lowered = "".join(char.lower()[0] for char in unicodedata.normalize("NFC", text))
-    return " ".join(lowered.split())
+    return " ".join(word for word in regex.split(r"\s+", lowered) if word)
 
 
 @given(st.lists(prose | anything, max_size=8))
@@ -124,7 +125,8 @@ def test_k_permutation_equals_datasketch_value_for_value() -> None:
 def test_datasketch_backend_equals_datasketch_fed_by_hand() -> None:
     texts = normalise(pa.array(["one two three four five six", "a b", ""]), True, True)
     ours = with_datasketch(texts, "word", 5, 32, 3)
-    for row, shingles in enumerate(([b"one\x1ftwo\x1fthree\x1ffour\x1ffive", b"two\x1fthree\x1ffour\x1ffive\x1fsix"], [b"a\x1fb"], [])):  # fmt: skip
+    first = [b"one\x1ftwo\x1fthree\x1ffour\x1ffive", b"two\x1fthree\x1ffour\x1ffive\x1fsix"]
+    for row, shingles in enumerate((first, [b"a\x1fb"], [])):
         theirs = MinHash(num_perm=32, seed=3)
         theirs.update_batch(shingles)
         assert ours[row].tolist() == theirs.hashvalues.tolist()
@@ -164,10 +166,10 @@ def test_a_giant_bucket_costs_a_few_leaders_not_all_pairs() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
-def test_bands_find_nine_of_ten_pairs_at_the_threshold(threshold: float) -> None:
+def test_bands_find_nearly_all_pairs_at_the_threshold(threshold: float) -> None:
     bands, rows = best_bands(threshold, 128)
     assert bands * rows <= 128
-    assert 1 - (1 - threshold**rows) ** bands >= 0.9
+    assert 1 - (1 - threshold**rows) ** bands >= 0.98
     theirs = MinHashLSH(threshold=threshold, num_perm=128)
     for similarity in np.linspace(threshold, 1, 20):
         assert (1 - similarity**rows) ** bands <= (1 - similarity**theirs.r) ** theirs.b + 1e-12

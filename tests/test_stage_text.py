@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from pools import batches, records
+
 from stages.text import ON, On, columns_for, render
 
 CHAT: dict[str, Any] = {
@@ -47,7 +47,7 @@ def rendered(row: dict[str, Any], on: On) -> str | None:
         ({"text": "T"}, "code", "T"),
         ({"text": "T"}, "prompt", None),
         ({"text": ""}, "text", ""),
-        ({"kind": "code", "prompt": "P", "solutions": [{"code": None}, {"code": "x = 1"}, {"code": "y"}]}, "code", "x = 1"),
+        ({"prompt": "P", "solutions": [{"code": None}, {"code": "x = 1"}, {"code": "y"}]}, "code", "x = 1"),
         ({"kind": "code", "prompt": "P", "solutions": [{"code": "x = 1"}]}, "text", "P"),
         ({"kind": "code", "solutions": [{"code": "x = 1"}]}, "text", "x = 1"),
         ({"messages": []}, "text", None),

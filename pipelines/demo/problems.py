@@ -63,17 +63,28 @@ def function_name(number: int) -> str:
 def stdin_problems(rng: random.Random) -> Iterator[dict[str, Any]]:
     """TACO-style rows: inputs and outputs of a program that reads standard input."""
     for number in range(24):
-        step = rng.randint(2, 90)
+        story, expression, answer = _STORIES[number % len(_STORIES)]
+        k = 2 + number
         count = 2 if number % 8 == 0 else 6
         cases = [rng.sample(range(1000), rng.randint(3, 6)) for _ in range(count)]
         yield {
             "id": f"contest-{number}",
-            "question": f"Read one line of whole numbers. Print how many of them are divisible by {step + number}.",
+            "question": story.format(k=k, day=number + 1),
             "input_output": {
                 "inputs": [" ".join(map(str, case)) + "\n" for case in cases],
-                "outputs": [f"{sum(value % (step + number) == 0 for value in case)}\n" for case in cases],
+                "outputs": [f"{answer(case, k)}\n" for case in cases],
             },
-            "solutions": [
-                f"numbers = [int(x) for x in input().split()]\nprint(sum(x % {step + number} == 0 for x in numbers))\n"
-            ],
+            "solutions": [f"k = {k}\nx = [int(word) for word in input().split()]\nprint({expression})\n"],
         }
+
+
+_STORIES: tuple[tuple[str, str, Callable[[list[int], int], int]], ...] = (
+    ("On day {day} numbers that {k} divides are lucky. Read a line of numbers and print how many are lucky.",
+     "sum(n % k == 0 for n in x)", lambda x, k: sum(n % k == 0 for n in x)),
+    ("Shop {day} packs boxes of {k} apples. One line gives the apples of each crate. Print the full boxes.",
+     "sum(n // k for n in x)", lambda x, k: sum(n // k for n in x)),
+    ("Bus {day} seats {k} people. The line lists how many wait at each stop. Print how many stay behind.",
+     "sum(max(0, n - k) for n in x)", lambda x, k: sum(max(0, n - k) for n in x)),
+    ("In level {day} a score counts {k} times if it is even. Given all scores on a line, print their sum.",
+     "sum(n * k if n % 2 == 0 else n for n in x)", lambda x, k: sum(n * k if n % 2 == 0 else n for n in x)),
+)  # fmt: skip

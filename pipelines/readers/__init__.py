@@ -6,22 +6,23 @@ a chunk into rows wherever there is a core for it (expensive).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import PurePosixPath
-from typing import IO, cast
+from functools import partial
 
 import pyarrow as pa
 
+from pipelines.readers.archives import read_archive
 from pipelines.readers.columnar import read_arrow, read_parquet
 from pipelines.readers.delimited import read_delimited
 from pipelines.readers.jsonlines import read_jsonl
 from pipelines.readers.jsonsequence import read_json
+from pipelines.readers.opened import Opened, at_path, seekable
+from pipelines.readers.packages import read_package
 from pipelines.readers.rows import CHUNK_BYTES, MAX_ROW_BYTES, Broken, Chunk, RawRow, Row, Unreadable
-from pipelines.readers.sniffing import FORMATS, Sniffed, sniff
-from pipelines.readers.streams import Damaged, decompress, file_pieces, open_bytes, text_pieces
+from pipelines.readers.sniffing import FORMATS, Sniffed, sniff, sniff_stream
+from pipelines.readers.streams import Damaged, text_pieces
 from pipelines.readers.textfiles import read_lines, read_text
+from pipelines.readers.yamlrows import read_yaml
 
 __all__ = ["FORMATS", "Chunk", "RawRow", "Sniffed", "Unreadable", "decode", "read_chunks", "sniff"]
 
@@ -34,25 +35,9 @@ def read_chunks(
     A row over `max_row_bytes` is quarantined without being held whole. Raises RecipeError where the file cannot
     be opened; damage inside it ends in a `truncated_file` row.
     """
-    if sniffed.format in ("parquet", "arrow"):
-        yield from _columnar(path, sniffed, chunk_bytes)
-        return
-
-    def pieces() -> Iterator[bytes]:
-        return text_pieces(file_pieces(path), sniffed.compression)
-
-    if sniffed.format == "jsonl":
-        yield from read_jsonl(pieces(), chunk_bytes, max_row_bytes)
-    elif sniffed.format == "json":
-        yield from read_json(pieces, sniffed.wrapper, chunk_bytes, max_row_bytes)
-    elif sniffed.format in ("csv", "tsv"):
-        yield from read_delimited(
-            pieces(), sniffed.format, sniffed.delimiter, sniffed.header, chunk_bytes, max_row_bytes
-        )
-    elif sniffed.format in ("id_text", "lines"):
-        yield from read_lines(pieces(), sniffed.format, sniffed.format == "id_text", chunk_bytes, max_row_bytes)
-    else:
-        yield from read_text(pieces(), PurePosixPath(path).name, max_row_bytes)
+    if sniffed.format == "package":
+        return read_package(path, max_row_bytes)
+    return _read(at_path(path), sniffed, chunk_bytes, max_row_bytes)
 
 
 def decode(chunk: Chunk, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Row]:
@@ -60,24 +45,42 @@ def decode(chunk: Chunk, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Row]
     return chunk.items.rows(chunk.first_row, chunk.first_line, max_row_bytes)
 
 
-def _columnar(path: str, sniffed: Sniffed, chunk_bytes: int) -> Iterator[Chunk]:
+def _read(source: Opened, sniffed: Sniffed, chunk_bytes: int, max_row_bytes: int) -> Iterator[Chunk]:
+    if sniffed.format in ("parquet", "arrow"):
+        return _columnar(source, sniffed, chunk_bytes)
+    if sniffed.format in ("tar", "zip"):
+        member = partial(_member, chunk_bytes, max_row_bytes)
+        return read_archive(source, sniffed.format, sniffed.compression, max_row_bytes, member)
+    return _text(source, sniffed, chunk_bytes, max_row_bytes)
+
+
+def _member(chunk_bytes: int, max_row_bytes: int, source: Opened) -> Iterator[Chunk]:
+    """Chunks of a file in an archive."""
+    return _read(source, sniff_stream(source.pieces(), source.name), chunk_bytes, max_row_bytes)
+
+
+def _text(source: Opened, sniffed: Sniffed, chunk_bytes: int, max_row_bytes: int) -> Iterator[Chunk]:
+    def pieces() -> Iterator[bytes]:
+        return text_pieces(source.pieces(), sniffed.compression)
+
+    name, sizes = sniffed.format, (chunk_bytes, max_row_bytes)
+    if name == "jsonl":
+        return read_jsonl(pieces(), *sizes)
+    if name == "json":
+        return read_json(pieces, sniffed.wrapper, *sizes)
+    if name in ("csv", "tsv"):
+        return read_delimited(pieces(), name, sniffed.delimiter, sniffed.header, *sizes)
+    if name in ("id_text", "lines"):
+        return read_lines(pieces(), name, name == "id_text", *sizes)
+    if name == "yaml":
+        return read_yaml(pieces(), *sizes)
+    return read_text(pieces(), source.name, max_row_bytes)
+
+
+def _columnar(source: Opened, sniffed: Sniffed, chunk_bytes: int) -> Iterator[Chunk]:
     reader = read_parquet if sniffed.format == "parquet" else read_arrow
     try:
-        with _seekable(path, sniffed.compression) as file:
+        with seekable(source, sniffed.compression) as file:
             yield from reader(file, chunk_bytes)
     except (pa.ArrowException, Damaged) as error:
         yield Chunk(sniffed.format, 0, None, Broken(b"", "truncated_file", str(error)))
-
-
-@contextmanager
-def _seekable(path: str, compression: str | None) -> Iterator[IO[bytes]]:
-    """The file itself, or a decompressed temporary copy: columnar formats are read from their end."""
-    if compression is None:
-        with open_bytes(path) as file:
-            yield file
-        return
-    with tempfile.TemporaryFile() as copy:
-        for piece in decompress(file_pieces(path), compression):
-            copy.write(piece)
-        copy.seek(0)
-        yield cast(IO[bytes], copy)

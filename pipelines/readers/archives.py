@@ -75,11 +75,11 @@ def _member_chunks(
 ) -> Iterator[Chunk]:
     roots = package_roots(paths or [])
     left = Counter(_root_of(path, roots) for path in paths or [])
-    wanted = set(data_paths([path for path in paths or [] if not _root_of(path, roots)]))
+    wanted = set(data_paths([path for path in paths or [] if _root_of(path, roots) is None]))
     gathered: dict[str, Gathered] = {}
     for member in members:
         root = _root_of(member.path, roots)
-        if root:
+        if root is not None:
             package = gathered.setdefault(root, Gathered(root.rstrip("/"), max_row_bytes))
             _gather(package, member, member.path.removeprefix(root))
             left[root] -= 1
@@ -89,9 +89,9 @@ def _member_chunks(
             yield from _file_chunks(member, max_row_bytes, read)
 
 
-def _root_of(path: str, roots: list[str]) -> str:
-    """The package that a path lies in, else empty. A package at the top of the archive has the root ''."""
-    return next((root for root in roots if path.startswith(root)), "")
+def _root_of(path: str, roots: list[str]) -> str | None:
+    """The package that a path lies in; that of a package at the top of the archive is empty."""
+    return next((root for root in roots if path.startswith(root)), None)
 
 
 def _gather(package: Gathered, member: Member, path: str) -> None:

@@ -185,6 +185,10 @@ def _special(part: Lines, line: int, limit: int) -> Record:
 
 
 def _bad(feed: _Feed, error: str, line: int) -> Record:
+    if feed.special is not None and feed.special.damage:  # the stream breaks off inside the record
+        raw, damage = b"".join(feed.taken) + feed.special.data, feed.special.damage
+        feed.special = None
+        return Record(raw, line, feed.newlines(), None, "truncated_file", damage)
     if error.startswith("unexpected end"):
         first = feed.keep_first()
         return Record(first, line, int(first.endswith(b"\n")), None, "invalid_csv", "a quoted field is never closed")

@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
+from pipelines.readers.jsontext import is_json
 from pipelines.readers.window import Window
 
 _INNER: Final = rb'[^"\\\n]*+(?:\\.[^"\\\n]*+)*+'  # of a string; a raw newline ends what is not a string after all
@@ -32,7 +34,7 @@ _TEXT_END: Final = re.compile(_INNER, re.DOTALL)
 _TOKEN: Final = re.compile(b"(" + _STRING + rb')|[\[\]{}]|"' + _INNER + rb"\\?", re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\n,\[\]{}\"]+|.", re.DOTALL)
 _GAP: Final = re.compile(rb"[\s,\x1e]*")
-_NEXT: Final = re.compile(rb'[}\]"0-9el]\s*,\s*(?=\{)')
+_FIRST_KEY: Final = re.compile(rb"\{\s*(" + _STRING + rb"\s*:)")
 _TRIES: Final = 64
 _PARTNER: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 _OPEN: Final = frozenset(b"{[")
@@ -98,8 +100,10 @@ class Scanner:
     def _element(self, byte: int) -> Element:
         window = self._window
         if byte in _OPEN:
+            indent = window.line_prefix()
             match = _BALANCED.match(window.buffer, window.position)
-            return self._take(match.end(), window.line) if match else self._follow(window.line)
+            end = match.end() if match else None
+            return self._follow(window.line, indent) if end is None else self._take(self._seam(end), window.line)
         return self._scalar(_TEXT if byte == _QUOTE else _SCALAR)
 
     def _take(self, end: int, line: int, damage: str = "") -> Element:
@@ -128,7 +132,7 @@ class Scanner:
         damage = "" if newline >= 0 else window.damage or "the file ends inside a string"
         return self._take(newline if newline >= 0 else len(window.buffer), window.line, damage)
 
-    def _follow(self, line: int) -> Element:
+    def _follow(self, line: int, indent: bytes) -> Element:
         """An element that holds brackets: follow them to its end. Beyond the limit, its bytes are dropped."""
         window, stack = self._window, bytearray()
         offset = dropped = 0  # from the position: where to look on; bytes of the element before the position
@@ -145,7 +149,7 @@ class Scanner:
                     offset = end - window.position
                     continue
                 if not dropped:
-                    return self._take(end, line)
+                    return self._take(self._seam(end), line)
                 dropped += end - window.position
                 window.advance(end)
                 return Element(first, line, dropped)
@@ -155,7 +159,7 @@ class Scanner:
                 window.advance(window.position + max(offset, 1))
                 offset = 0
             if not window.more():
-                return self._unclosed(line) if not dropped else self._lost(first, line, dropped)
+                return self._unclosed(line, indent) if not dropped else self._lost(first, line, dropped)
 
     def _starts_next(self, stack: bytearray, start: int) -> bool:
         """In an object no value follows a comma: a `{` there starts the next element, and this one never closed."""
@@ -173,30 +177,55 @@ class Scanner:
         self._inside = False
         return Element(first, line, size, window.damage or "the file ends inside an element")
 
-    def _unclosed(self, line: int) -> Element:
+    def _unclosed(self, line: int, indent: bytes) -> Element:
         """The stream ends before the element does: give up on it alone where the next one can be found."""
         window = self._window
-        resume = self._resume()
+        resume = self._resume(indent)
         if resume is not None:
             return self._take(resume, line)
         damage = window.damage or "the file ends inside an element"
         window.damage, self._inside = "", False
         return self._take(len(window.buffer), line, damage)
 
-    def _resume(self) -> int | None:
-        """Where the next element starts: at `{` on a line indented like this one's first; or on one line, after a
-        comma from where all brackets match up to the end of the file, so that a cut element gives no false rows."""
+    def _resume(self, indent: bytes) -> int | None:
+        """Where the next element starts: at `{` on a line indented like this one's first; or after a comma, with the
+        same first key, where all brackets match up to the end of the file, so that a cut element gives no false rows.
+        """
         window = self._window
-        indent = window.line_prefix()
-        if indent is not None and not indent.strip():
+        next_key = self._next_key()
+        if not indent.strip() and (indent or next_key is not None):
             same = window.buffer.find(b"\n" + indent + b"{", window.position)
             if same >= 0:
                 return same
-        if not window.damage and self._inside:
-            for _, match in zip(range(_TRIES), _NEXT.finditer(window.buffer, window.position + 1), strict=False):
+        if next_key is not None and not window.damage and self._inside:
+            for _, match in zip(range(_TRIES), next_key.finditer(window.buffer, window.position + 1), strict=False):
                 if _ends_array(window.buffer[match.end() :], self._wrapped):
                     return match.end()
         return None
+
+    def _next_key(self) -> re.Pattern[bytes] | None:
+        """What comes before an element with the same first key as the one at the position."""
+        window = self._window
+        key = _FIRST_KEY.match(window.buffer, window.position)
+        return _after_comma(key.group(1)) if key else None
+
+    def _seam(self, end: int) -> int:
+        """The end of the element at the position, whose brackets match up to `end`.
+
+        A quote too few can make them match too late: where the text is no JSON and an element with the same first
+        key seems to start inside it, the element ends before that.
+        """
+        window = self._window
+        next_key = self._next_key()
+        seam = next_key.search(window.buffer, window.position + 1, end) if next_key is not None else None
+        if seam is None or is_json(window.buffer[window.position : end]):
+            return end
+        return seam.end()
+
+
+@lru_cache(maxsize=64)
+def _after_comma(key: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb'[}\]"0-9el]\s*,\s*(?=\{\s*' + re.escape(key) + b")")
 
 
 def _closes(stack: bytearray, byte: int) -> bool:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipelines.readers.jsonscan import top_arrays
-from pipelines.readers.jsontext import parse_json
-from schemas.errors import BadRow
+from pipelines.readers.jsontext import is_json
 
 WRAPPERS: Final = ("data", "rows", "examples", "records", "samples")
 _LINE_SUFFIXES: Final = frozenset({".jsonl", ".ndjson", ".jsonlines"})
@@ -25,15 +24,6 @@ class Shape:
     wrapper: str = ""
 
 
-def is_json_line(line: bytes) -> bool:
-    """Whether a line is one whole JSON text (whatever its keys and characters)."""
-    try:
-        parse_json(line.strip())
-    except BadRow as error:
-        return error.kind in ("duplicate_key", "lone_surrogate", "too_deep")
-    return True
-
-
 def json_shape(text: bytes, whole: bool, suffix: str) -> Shape:
     """The shape of the JSON that starts with `text`; `whole` where that is all of it."""
     lines = [line.strip() for line in text.split(b"\n") if line.strip()]
@@ -41,15 +31,15 @@ def json_shape(text: bytes, whole: bool, suffix: str) -> Shape:
         return Shape("jsonl", "empty")
     cut = not whole and len(lines) == 1
     first = lines[0]
-    if not cut and is_json_line(first):
+    if not cut and is_json(first):
         return _one_line(first) if len(lines) == 1 else Shape("jsonl", "the first line is a whole JSON text")
-    if first.endswith(b",") and is_json_line(first[:-1]):
+    if first.endswith(b",") and is_json(first[:-1]):
         return Shape("json", "JSON texts separated by commas")
     if first.startswith(b"["):
         return Shape("json", "a JSON array")
     if first.startswith(b"{"):
         return _object(text, lines, cut, suffix)
-    any_line = any(is_json_line(line) for line in lines[1 : _SAMPLE + 1])
+    any_line = any(is_json(line) for line in lines[1 : _SAMPLE + 1])
     lined = suffix in _LINE_SUFFIXES or any_line
     return Shape("jsonl", "JSON by its name or its later lines") if lined else Shape("json", "JSON by its name")
 
@@ -67,7 +57,7 @@ def _object(text: bytes, lines: list[bytes], cut: bool, suffix: str) -> Shape:
     if cut:
         if suffix in _LINE_SUFFIXES or not suffix.startswith(".json"):
             return Shape("jsonl", "an object on a long first line")
-    elif any(line.startswith(b"{") and line.endswith(b"}") and is_json_line(line) for line in _starts(text)):
+    elif any(line.startswith(b"{") and line.endswith(b"}") and is_json(line) for line in _starts(text)):
         return Shape("jsonl", "later lines are whole JSON texts; the first is damaged")
     elif suffix in _LINE_SUFFIXES and len(lines) == 1:
         return Shape("jsonl", "one damaged line")

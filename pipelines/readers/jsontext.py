@@ -63,6 +63,15 @@ def parse_json(raw: bytes, odd: bool = True) -> Any:
     return value if _same_keys(raw, dumped, odd) else _parse_exactly(raw)
 
 
+def is_json(raw: bytes) -> bool:
+    """Whether a text is one JSON text, however odd its keys, characters and depth."""
+    try:
+        parse_json(raw)
+    except BadRow as error:
+        return error.kind in ("duplicate_key", "lone_surrogate", "too_deep")
+    return True
+
+
 def _same_keys(raw: bytes, dumped: bytes, odd: bool) -> bool:
     """Whether no key went missing in `dumped`: both texts have as many `":`. False may also mean "look closer"."""
     if not odd or not (_SPACED.search(raw) or _HIDDEN.search(raw)):

@@ -17,7 +17,7 @@ _IN_MEMORY: Final = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`pieces()` streams the bytes from the start; `file()` gives a seekable file; `name` is the last part of a path."""
+    """`pieces()` streams the bytes from the start, `file()` gives a seekable file; `name` has no folder in it."""
 
     name: str
     pieces: Callable[[], Iterator[bytes]]

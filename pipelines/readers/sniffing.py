@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from pipelines.readers.delimited import find_delimiter, has_header, sample
-from pipelines.readers.jsonshape import is_json_line, json_shape
+from pipelines.readers.jsonshape import json_shape
+from pipelines.readers.jsontext import is_json
 from pipelines.readers.streams import Damaged, compression_of, encoding_of, file_pieces, plain_pieces, text_pieces
 from pipelines.readers.textfiles import is_id_lines
 from schemas.errors import RecipeError, nearest
@@ -52,6 +53,8 @@ def sniff(path: str, format: str = "auto") -> Sniffed:
         raise RecipeError(f"unknown format '{format}': {nearest(format, ('auto', *FORMATS))}")
     if "://" not in path and Path(path).is_dir():
         return _folder(path)
+    if format == "package":
+        raise RecipeError(f"{path} is a file; the format 'package' is for a folder with problem.yaml")
     return sniff_stream(file_pieces(path), path, format)
 
 
@@ -138,7 +141,7 @@ def _looks_like_json(lines: list[bytes], start: bytes, suffix: str) -> bool:
     if suffix in (".yaml", ".yml") or start not in (b"{", b"["):
         return False
     second = lines[0].strip()[1:2] or (lines[1].strip()[:1] if len(lines) > 1 else b"")
-    return (second in b'"{[]}' and bool(second)) or any(is_json_line(line) for line in lines)
+    return (second in b'"{[]}' and bool(second)) or any(is_json(line) for line in lines)
 
 
 def _detect_text(base: Sniffed, text: bytes, suffix: str, name: str, whole: bool) -> Sniffed:

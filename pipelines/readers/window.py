@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from pipelines.readers.streams import Damaged
+
+_PREFIX: Final = 256
 
 
 class Window:
@@ -14,6 +17,7 @@ class Window:
         self._pieces = pieces
         self.buffer, self.position, self.line = b"", 0, 1
         self.ended, self.damage = False, ""
+        self._before = b""  # what stood on its line before `buffer`, as far as it matters
 
     def __len__(self) -> int:
         return len(self.buffer) - self.position
@@ -29,6 +33,7 @@ class Window:
         Positions in `buffer` change: what was at `position` comes to stand at 0.
         """
         held = self.buffer[self.position :]
+        self._before = self.line_prefix()[-_PREFIX:]
         parts, size = [held], 0
         try:
             while not self.ended and size <= len(held):
@@ -41,7 +46,7 @@ class Window:
         self.buffer, self.position = b"".join(parts), 0
         return size > 0
 
-    def line_prefix(self) -> bytes | None:
-        """What stands before the position on its line; None where the line's start is no longer held."""
+    def line_prefix(self) -> bytes:
+        """What stands before the position on its line; of a long one, the end."""
         start = self.buffer.rfind(b"\n", 0, self.position) + 1
-        return self.buffer[start : self.position] if start else None
+        return self.buffer[start : self.position] if start else self._before + self.buffer[: self.position]

@@ -15,15 +15,14 @@ from pipelines.readers.lines import Lines, whole_lines
 from pipelines.readers.rows import CHUNK_ROWS, Broken, Chunk, RawRow, Row, Unreadable, too_large
 from schemas.errors import BadRow
 
-_COMMENT: Final = re.compile(rb"\s*(#.*)?")
-_EMPTY: Final = re.compile(rb"(\s*(#[^\n]*)?\n?)*")
+_NOTHING: Final = re.compile(rb"\s*(#.*)?|%(YAML|TAG) .*", re.DOTALL)
 _ALIAS: Final = re.compile(rb"[&*][A-Za-z0-9_]")
 _MAX_NODES: Final = 1_000_000
 _CORE: Final = (  # the YAML 1.2 core schema: in YAML 1.1 `No` is a boolean, 12:30 a number and 2020-01-01 a date
     ("bool", "^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", "^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
-    ("float", r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
-     "-+0123456789."),
+    ("float", r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)$", "-+0123456789."),
+    ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+."),
     ("null", "^(?:~|null|Null|NULL|)$", "~nN\0"),
     ("merge", "^(?:<<)$", "<"),
 )  # fmt: skip
@@ -78,7 +77,7 @@ class YamlItems:
 def parse_yaml(raw: bytes, item: bool) -> Any:
     """The value of one document or of the one item of a sequence. Raises BadRow."""
     try:
-        value = yaml.load(raw, _Loader)  # noqa: S506 (a subclass of the safe loader)
+        value = yaml.load(raw, _Loader)
         if _ALIAS.search(raw):
             _check_size(value)
     except BadRow:
@@ -131,6 +130,15 @@ def read_yaml(pieces: Iterator[bytes], chunk_bytes: int, max_row_bytes: int) -> 
 _Text = tuple[int, bytes, bool, tuple[str, str] | None]
 
 
+def _lines(data: bytes) -> Iterator[bytes]:
+    start = 0
+    while end := data.find(b"\n", start) + 1:
+        yield data[start:end]
+        start = end
+    if start < len(data):
+        yield data[start:]
+
+
 class _Pending:
     """The text being gathered."""
 
@@ -143,11 +151,15 @@ class _Pending:
 
     def add(self, data: bytes, line: int) -> None:
         """One more line."""
-        if self.item is None and _COMMENT.fullmatch(data.rstrip(b"\n")) is None:
+        if self.item is None and _NOTHING.fullmatch(data) is None:
             self.item, self.line = data.startswith((b"- ", b"-\n", b"-\r")), line
         if self._size <= self._limit:
             self._parts.append(data)
         self._size += len(data)
+
+    def rest(self) -> bytes:
+        """The bytes gathered so far."""
+        return b"".join(self._parts)
 
     def take(self) -> Iterator[_Text]:
         """What has been gathered, unless it is empty."""
@@ -163,9 +175,9 @@ def _texts(parts: Iterator[Lines], limit: int) -> Iterator[_Text]:
     pending, line = _Pending(limit), 1
     for part in parts:
         if part.damage:
-            yield from pending.take()
-            yield line, part.data, False, ("truncated_file", part.damage)
-        for data in [part.data] if part.size else part.data.splitlines(keepends=True) if not part.damage else []:
+            yield pending.line, pending.rest() + part.data, False, ("truncated_file", part.damage)
+            return
+        for data in [part.data] if part.size else _lines(part.data):
             if data.rstrip() in (b"---", b"..."):
                 yield from pending.take()
             else:

@@ -49,8 +49,10 @@ def _read_alpaca(row: Row) -> list[Draft]:
     # The bulk of all instruction data has exactly these keys: no loops and no calls for it.
     if (keys := row.keys()) <= _PLAIN[0] or keys <= _PLAIN[1]:
         instruction, extra, output = row.get("instruction"), row.get("input"), row.get("output", row.get("response"))
-        if type(instruction) is str and type(output) is str and instruction and output[:7] != "<think>":
-            if not extra:
+        if type(instruction) is str and type(output) is str and "<think>" not in output[:99]:
+            if not instruction or instruction.isspace():
+                return _read_any_alpaca(row)
+            if extra == "" or extra is None:
                 return [{"kind": "sft", "prompt": instruction, "completion": output}]
             if type(extra) is str and not extra.isspace():
                 return [{"kind": "sft", "prompt": f"{instruction}\n\n{extra}", "completion": output}]

@@ -47,6 +47,8 @@ def keeping_rest(maker: Callable[[Row], Made]) -> Callable[[Row], list[Draft]]:
 
     def read(row: Row) -> list[Draft]:
         drafts, used = maker(row)
+        if not drafts:
+            raise BadRow("missing_content", "holds not a single example")
         rest = {key: value for key, value in row.items() if key not in used}
         if rest and drafts:
             _add_meta(drafts[0], rest)
@@ -100,6 +102,12 @@ def missing(row: Row, *names: str) -> NoReturn:
 def wrong_type(field: str, value: Any, wanted: str) -> BadRow:
     """The error for a field that is there but of the wrong type."""
     return BadRow("wrong_type", f"'{field}' is {type(value).__name__}, not {wanted}", field)
+
+
+def value_of(row: Row, name: str) -> Any:
+    """The field `name`, of any type; BadRow where it is absent."""
+    value = row.get(name)
+    return missing(row, name) if value is None else value
 
 
 def optional_text(row: Row, *names: str) -> str | None:
@@ -167,8 +175,13 @@ def identify(draft: Draft, value: Any) -> None:
 
 
 def number(value: Any) -> float | None:
-    """A reward as a number, where the value is one (true counts 1, false 0)."""
-    return float(value) if isinstance(value, bool | int | float) else None
+    """A reward as a number, where the value is one that a float holds exactly (true counts 1, false 0)."""
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
+        return float(value) if float(value) == value else None
+    except OverflowError:
+        return None
 
 
 def put(draft: Draft, **columns: Any) -> Draft:

@@ -22,6 +22,7 @@ from schemas.adapters.base import (
     put,
     text,
     to_json,
+    wrong_type,
 )
 from schemas.adapters.languages import language_name
 from schemas.adapters.test_source import split_tests
@@ -188,7 +189,9 @@ def _make_mbpp_plus(row: Row) -> Made:
     prompt, entry, inputs = text(row, "prompt"), text(row, "entry_point"), [*items(row, "base_input")]
     draft = add_source_tests(problem(prompt), optional_text(row, "assertion") or "")
     judge: dict[str, Any] = {"inputs": inputs + items(row, "plus_input"), "expected": "reference"}
-    if (tolerance := number(row.get("atol"))) is not None:
+    if (tolerance := row.get("atol")) is not None:
+        if number(tolerance) is None:
+            raise wrong_type("atol", tolerance, "a number")
         judge["float_tolerance"] = tolerance
     if (contract := optional_text(row, "contract")) is not None:
         judge["contract"] = contract

@@ -18,6 +18,7 @@ from schemas.adapters.base import (
     optional_text,
     put,
     text,
+    value_of,
     without,
     wrong_type,
 )
@@ -34,7 +35,7 @@ def _natural(row: Row) -> str | None:
 
 def _make_natural(row: Row) -> Made:
     """Super-NaturalInstructions: one draft per instance; of several reference outputs the first is the completion."""
-    definition = "\n".join(_texts(row["Definition"], "Definition"))
+    definition = "\n".join(_texts(value_of(row, "Definition"), "Definition"))
     task = optional_text(row, "_file", "name", "id") or ""
     drafts = []
     for index, raw in enumerate(items(row, "Instances")):
@@ -128,10 +129,11 @@ def _make_samples(row: Row) -> Made:
     """Sampled chains of thought with scores: one labelled answer per sample."""
     question, system = text(row, "question"), optional_text(row, "system")
     answer = optional_text(row, "gt", "answer")
-    columns = [key for key in _PER_SAMPLE if isinstance(row.get(key), list) and len(row[key]) == len(row["code"])]
+    codes = items(row, "code")
+    columns = [key for key in _PER_SAMPLE if isinstance(row.get(key), list) and len(row[key]) == len(codes)]
     ident = row.get("idx", row.get("id", ""))
     drafts = []
-    for index, completion in enumerate(items(row, "code")):
+    for index, completion in enumerate(codes):
         if not isinstance(completion, str):
             raise wrong_type("code", completion, "a list of text")
         draft: Draft = {"kind": "preference", "source_id": f"{ident}#{index}", "completion": completion}
@@ -140,9 +142,8 @@ def _make_samples(row: Row) -> Made:
         else:
             draft["prompt"] = question
         put(draft, answer=answer, reward=number(row["score"][index]) if "score" in columns else None)
-        own = {
-            key: row[key][index] for key in columns if key not in ("code", "score") and row[key][index] != completion
-        }
+        taken = ("code", "score") if "reward" in draft else ("code",)
+        own = {key: row[key][index] for key in columns if key not in taken and row[key][index] != completion}
         drafts.append(put(draft, meta={key: value for key, value in own.items() if value is not None}))
     return Made(drafts, ("question", "system", *columns, *(("idx",) if drafts else ())))
 

@@ -52,8 +52,8 @@ def _package(row: Row) -> str | None:
 
 def _make_package(row: Row) -> Made:
     """Which statement is the problem's is chosen by name; slides and solution notes stay in meta."""
-    statements = {name: body for name, body in mapping(row, "statement").items() if isinstance(body, str)}
-    chosen = _statement(statements)
+    statements = mapping(row, "statement")
+    chosen = _statement({name: body for name, body in statements.items() if isinstance(body, str)})
     if chosen is None or not statements[chosen].strip():
         raise BadRow("missing_content", "no problem statement", "statement")
     draft: Draft = {"kind": "code", "prompt": statements[chosen]}
@@ -164,8 +164,9 @@ def _make_folder(row: Row) -> Made:
     """A package as `{"package": name, "files": {path in the package: text}}`."""
     files = {str(name): body for name, body in mapping(row, "files").items()}
     package = package_row(files)
+    taken = _taken(package)
     draft, used = _make_package(package)
-    left = {name: body for name, body in files.items() if name not in _taken(files)}
+    left = {name: body for name, body in files.items() if name not in taken}
     meta = {**draft[0].get("meta", {}), **{key: value for key, value in package.items() if key not in used}}
     put(draft[0], meta={**meta, **({"files": left} if left else {})})
     identify(draft[0], row.get("package"))
@@ -187,21 +188,17 @@ def package_row(files: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _taken(files: Mapping[str, Any]) -> set[str]:
-    """Names of the files that are whole in the row of a package."""
-    answers = {f"{name[:-3]}.ans" for name in files if name.startswith("data/") and name.endswith(".in")}
+def _taken(package: Mapping[str, Any]) -> set[str]:
+    """Names of the files whose text is in the row of a package."""
+    tests, submissions = package["tests"], package["submissions"]
     return {
-        name
-        for name, body in files.items()
-        if isinstance(body, str)
-        and (
-            name in ("problem.yaml", ".timelimit", "domjudge-problem.ini")
-            or name in answers
-            or (name.startswith("data/") and name.endswith(".in"))
-            or _ANY_STATEMENT.search(name)
-            or _is_submission(name)
-            or "_validator" in name.partition("/")[0]
-        )
+        "problem.yaml",
+        *package["statement"],
+        *package["validators"],
+        *package["meta_files"],
+        *(f"{test['path']}.in" for test in tests),
+        *(f"{test['path']}.ans" for test in tests if "answer" in test),
+        *(submission["path"] for submission in submissions),
     }
 
 

@@ -19,6 +19,7 @@ from schemas.adapters.base import (
     put,
     text,
     to_json,
+    value_of,
     without,
 )
 from schemas.adapters.code_problems import IDS, problem, solution_of, take_id
@@ -102,10 +103,12 @@ def _lcb(row: Row) -> str | None:
 def _make_lcb(row: Row) -> Made:
     """LiveCodeBench. Private tests are JSON, or packed: base64, zlib and a pickle of text that is never run."""
     draft = problem(text(row, "question_content"))
-    public = read_tests(decoded(row["public_test_cases"], "public_test_cases"), "public_test_cases")
+    public = read_tests(decoded(value_of(row, "public_test_cases"), "public_test_cases"), "public_test_cases")
     private = _private(row)
     rest = {"public_test_cases": public.rest, "private_test_cases": private.rest}
     kind = public.test_type if public.tests else private.test_type
+    if private.tests and private.test_type != kind:
+        raise BadRow("bad_tests", f"public tests are {kind}, private ones {private.test_type}", "private_test_cases")
     name = public.entry_point or private.entry_point or _func_name(row)
     add_io_tests(draft, Tests(public.tests + private.tests, kind, name, None))
     put(draft, meta={key: value for key, value in rest.items() if value})
@@ -120,7 +123,7 @@ def _private(row: Row) -> Tests:
     value = row.get("private_test_cases")
     if isinstance(value, str) and value and value.lstrip()[:1] not in ("[", "{"):
         return read_tests(unpack(value, "private_test_cases"), "private_test_cases")
-    return read_tests(decoded(value, "private_test_cases") if value else None, "private_test_cases")
+    return read_tests(decoded(value, "private_test_cases") if value != "" else None, "private_test_cases")
 
 
 def _func_name(row: Row) -> str | None:
@@ -142,11 +145,11 @@ def _prime(row: Row) -> str | None:
 def _make_prime(row: Row) -> Made:
     """PrimeIntellect SYNTHETIC-1: test cases sit in `verification_info`, with the language."""
     field = "verification_info"
-    info = mapping({field: decoded(row[field], field)}, field)
+    info = mapping({field: decoded(value_of(row, field), field)}, field)
     found = read_tests(info.get("test_cases"), field)
     draft = add_io_tests(problem(text(row, "prompt"), language_name(info.get("language")) or "python"), found)
     gold = row.get("gold_standard_solution")
-    put(draft, solutions=_references(gold, "gold_standard_solution") if gold else None)
+    put(draft, solutions=_references(gold, "gold_standard_solution") if gold is not None else None)
     left = without(info, "test_cases") | ({"test_cases": found.rest} if found.rest else {})
     id_used = take_id(draft, row, "problem_id", "task_id", "in_source_id")
     return made(put(draft, meta={field: left} if left else None), "prompt", field, "gold_standard_solution", *id_used)
@@ -172,12 +175,18 @@ def _make_contests(row: Row) -> Made:
     tests = [{"name": f"{key}/{index}", **test} for key, found in splits for index, test in enumerate(found.tests)]
     put(draft, tests=tests, test_type="stdio" if tests else None)
     solutions = [each for key, verdict in _CLAIMS for each in _programs(row.get(key), key, verdict)]
+    left = {key: _beside(row.get(key)) for key, _ in _CLAIMS} | {key: found.rest for key, found in splits}
+    put(draft, meta={key: rest for key, rest in left.items() if rest})
     limit = row.get("time_limit")
     seconds = limit.get("seconds") if isinstance(limit, Mapping) else None
     judge = {"time_limit_s": float(seconds)} if isinstance(seconds, int | float) else {}
     put(draft, solutions=solutions, judge=to_json(judge) if judge else None)
     used = ["description", *(key for key, _ in splits), *(key for key, _ in _CLAIMS)]
     return made(draft, *used, *take_id(draft, row))
+
+
+def _beside(value: Any) -> dict[str, Any]:
+    return without(value, "solution", "language") if isinstance(value, Mapping) else {}
 
 
 def _programs(value: Any, field: str, verdict: str) -> list[Solution]:

@@ -21,9 +21,7 @@ _OUTPUTS: Final = ("outputs", "output")
 _NAMES: Final = ("fn_name", "func_name", "function_name")
 _CALLS: Final = frozenset({"functional", "function_call", "function", "call_based"})
 _FILES: Final = ("file", "input_file", "path", "input_path")
-_CASE_KEYS: Final = frozenset(
-    {"input", "output", "testtype", "type", "test_type", "name", "file", "input_file", "path", "input_path", *_NAMES}
-)
+_KINDS: Final = ("testtype", "type", "test_type")
 _LITERAL_LIMIT: Final = 5_000_000  # characters; a literal far beyond that would exhaust memory while it is parsed
 _UNPACKED_LIMIT: Final = 256 * 1024 * 1024  # bytes of one compressed test field
 _STRINGS: Final = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
@@ -155,36 +153,39 @@ def _cases(cases: Sequence[Any], field: str) -> Tests:
         if not isinstance(case, Mapping):
             raise BadRow("wrong_type", f"'{field}' holds a {type(case).__name__}, not a test", field)
         call = _is_call(case)
-        tests.append(_case(case, call, field))
+        test, rest = _case(case, call, field)
+        tests.append(test)
+        rests.append(rest)
         kinds.add("functional" if call else "stdio")
         names.update(str(case[key]) for key in _NAMES if case.get(key))
-        rests.append({k: v for k, v in case.items() if k not in _CASE_KEYS and v is not None})
     if len(kinds) > 1:
         raise BadRow("bad_tests", f"'{field}' mixes kinds of tests: {', '.join(sorted(kinds))}", field)
-    entry = names.pop() if len(names) == 1 else None
+    if len(names) > 1:
+        raise BadRow("bad_tests", f"'{field}' calls several functions: {', '.join(sorted(names)[:5])}", field)
+    entry = names.pop() if names else None
     return Tests(tests, kinds.pop(), entry, rests if any(rests) else None)
 
 
 def _is_call(case: Row) -> bool:
-    kind = first_key(case, "testtype", "type", "test_type")
+    kind = first_key(case, *_KINDS)
     return (str(case[kind]).lower() in _CALLS) if kind else any(case.get(key) for key in _NAMES)
 
 
-def _case(case: Row, call: bool, field: str) -> Test:
+def _case(case: Row, call: bool, field: str) -> tuple[Test, dict[str, Any]]:
+    """One test, and what of the case has no place in it."""
     test: Test = {"name": case["name"]} if isinstance(case.get("name"), str) else {}
-    if "input" not in case and "output" not in case:
-        file_key = first_key(case, *_FILES)
-        if file_key is None:
-            raise BadRow("bad_tests", f"a test in '{field}' has no 'input' and 'output'", field)
-        return {**test, "file": str(case[file_key])}
-    given, wanted = _stream(case.get("input"), "stdin"), _stream(case.get("output"), "stdout")
-    if call:
-        return {**test, "input": _arguments(given), "output": as_json(wanted)}
-    return {
-        **test,
-        "input": _stdio(given if given is not None else ""),
-        "output": _stdio(wanted if wanted is not None else ""),
-    }
+    used = ["input", "output", *test, *(key for key in (*_KINDS, *_NAMES) if isinstance(case.get(key), str))]
+    if "input" in case or "output" in case:
+        given, wanted = _stream(case.get("input"), "stdin"), _stream(case.get("output"), "stdout")
+        write = as_json if call else _stdio
+        test["input"] = _arguments(given) if call else write("" if given is None else given)
+        test["output"] = write("" if wanted is None and not call else wanted)
+    elif file_key := first_key(case, *_FILES):
+        test["file"] = str(case[file_key])
+        used.append(file_key)
+    else:
+        raise BadRow("bad_tests", f"a test in '{field}' has no 'input' and 'output'", field)
+    return test, {key: value for key, value in case.items() if key not in used and value is not None}
 
 
 def _stream(value: Any, name: str) -> Any:

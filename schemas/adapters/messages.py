@@ -112,9 +112,12 @@ def _add_block(turn: Message, block: Row, said: list[str], thought: list[str], f
         thought.append(value)
         return without(block, "type", str(key))
     if kind in ("tool_call", "tool_use", "function_call"):
-        rest: dict[str, Any] = {}
-        calls = _decoded(value) if isinstance(value, str) else (value or without(block, "type"))
-        _add_calls(turn, rest, calls, value, field)
+        if value is None:  # the block itself is the call
+            rest: dict[str, Any] = {}
+            _add_calls(turn, rest, without(block, "type"), None, field)
+        else:
+            rest = without(block, "type", str(key))
+            _add_calls(turn, rest, _decoded(value) if isinstance(value, str) else value, value, field)
         return rest
     return dict(block)
 
@@ -159,9 +162,9 @@ def _add_fields(turn: Message, rest: dict[str, Any], raw: Row, field: str) -> No
             rest[key] = value
         elif value is not None:
             turn[name] = value  # type: ignore[literal-required]
-    calls_key = first_key(raw, *_CALL_KEYS)
-    if calls_key and raw[calls_key]:
-        _add_calls(turn, rest, raw[calls_key], None, field)
+    for calls_key in _CALL_KEYS:
+        if raw.get(calls_key) not in (None, [], {}):
+            _add_calls(turn, rest, raw[calls_key], None, field)
     ids = raw.get("tool_call_ids")
     if isinstance(ids, list) and len(ids) == 1 and isinstance(ids[0], str):
         turn["tool_call_id"] = ids[0]

@@ -13,6 +13,7 @@ from schemas.adapters.base import (
     Made,
     Row,
     first_key,
+    has,
     identify,
     is_text,
     keeping_rest,
@@ -44,10 +45,10 @@ def _make_chosen(row: Row) -> Made:
     chosen_key = first_key(row, *_CHOSEN) or missing(row, *_CHOSEN)
     rejected_key = first_key(row, *_REJECTED) or missing(row, *_REJECTED)
     shared, chosen, chosen_rest = _reply(row[chosen_key], chosen_key)
-    _, rejected, rejected_rest = _reply(row[rejected_key], rejected_key)
+    others, rejected, rejected_rest = _reply(row[rejected_key], rejected_key)
     draft: Draft = {"kind": "preference", "completion": chosen["content"], "rejected": rejected["content"]}
     put(draft, reasoning=chosen.get("reasoning"), meta={**chosen_rest, **rejected_rest})
-    used = [chosen_key, rejected_key]
+    used: list[str] = []
     context_key = first_key(row, *_CONTEXTS)
     if context_key is None:
         if not shared:
@@ -55,6 +56,8 @@ def _make_chosen(row: Row) -> Made:
         _set_context(draft, shared)
     else:
         used += [context_key, *_add_context(draft, row, context_key)]
+    before = draft.get("messages") or [{"role": "user", "content": draft["prompt"]}]
+    used += [key for key, turns in ((chosen_key, shared), (rejected_key, others)) if turns in ([], before)]
     return _identified(draft, row, used)
 
 
@@ -66,9 +69,19 @@ def _reply(value: Any, field: str) -> tuple[list[Message], Message, dict[str, An
     if not isinstance(raws, list | tuple):
         raise wrong_type(field, value, "text, a message or a list of messages")
     turns, rests = read_messages(raws, field)
+    rests = _with_extras(turns, rests)
     if turns[-1]["role"] != "assistant" or "content" not in turns[-1]:
         raise BadRow("missing_content", f"'{field}' does not end with an answer", field)
     return turns[:-1], turns[-1], {field: rests} if rests else {}
+
+
+def _with_extras(turns: list[Message], rests: list[Any]) -> list[Any]:
+    """The rests with what the last turn has beside its text: it becomes a completion, which has no place for that."""
+    extras = {key: value for key, value in turns[-1].items() if key not in ("role", "content", "reasoning")}
+    if not extras:
+        return rests
+    rests = rests or [{} for _ in turns]
+    return [*rests[:-1], {**rests[-1], **extras}]
 
 
 def _add_context(draft: Draft, row: Row, key: str) -> list[str]:
@@ -121,6 +134,7 @@ def _make_kto(row: Row) -> Made:
     turns, rests = read_messages(turns_of(row, "messages"), "messages")
     if len(turns) < 2 or turns[-1]["role"] != "assistant" or "content" not in turns[-1]:
         raise BadRow("missing_content", "'messages' does not end with an answer", "messages")
+    rests = _with_extras(turns, rests)
     put(draft, completion=turns[-1]["content"], reasoning=turns[-1].get("reasoning"))
     _set_context(draft, turns[:-1])
     put(draft, meta={"messages": rests} if rests else None)
@@ -155,7 +169,7 @@ def _make_alpaca_eval(row: Row) -> Made:
 
 
 def _pandalm(row: Row) -> str | None:
-    return "has 'response1', 'response2' and annotators" if is_text(row, "response1", "response2") else None
+    return "has 'response1' and 'response2'" if has(row, "response1", "response2") else None
 
 
 def _make_pandalm(row: Row) -> Made:

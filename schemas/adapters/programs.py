@@ -14,6 +14,7 @@ from schemas.adapters.base import (
     items,
     keeping_rest,
     made,
+    mapping,
     missing,
     optional_text,
     put,
@@ -46,7 +47,7 @@ def _make_multipl_e(row: Row) -> Made:
     name = _NUMBERED.sub("", text(row, "name"))
     put(draft, entry_point=name, solutions=solution_of(code, language, None))
     used = ["prompt", "tests", "gpt_solution", *take_id(draft, row, "name")]
-    return made(draft, *used, *(["language"] if row["language"] == language else []))
+    return made(draft, *used, *(["language"] if row.get("language") == language else []))
 
 
 def _sampled(row: Row) -> str | None:
@@ -75,7 +76,7 @@ def _make_rewrite(row: Row) -> Made:
     language = language_name(row.get("language"))
     draft: Draft = {"kind": "sft", "prompt": text(row, "input"), "completion": text(row, "target")}
     put(draft, language=language, source_id=_joined_id(row))
-    return made(draft, "input", "target", *(["language"] if row["language"] == language else []))
+    return made(draft, "input", "target", *(["language"] if row.get("language") == language else []))
 
 
 def _joined_id(row: Row) -> str | None:
@@ -95,8 +96,7 @@ def _make_quixbugs(row: Row) -> Made:
     solutions += solution_of(text(row, "buggy_program"), "python", "wrong_answer")
     put(draft, solutions=solutions, entry_point=optional_text(row, "name"))
     used = ["buggy_program", "correct_program", "name", "json_testcases", *take_id(draft, row)]
-    cases = row.get("json_testcases")
-    if cases:
+    if row.get("json_testcases") not in (None, []):
         put(draft, tests=[_call(case) for case in items(row, "json_testcases")], test_type="functional")
     elif (source := optional_text(row, "python_test")) is not None:
         add_source_tests(draft, source)
@@ -120,12 +120,12 @@ def _exercism(row: Row) -> str | None:
 
 def _make_exercism(row: Row) -> Made:
     """Exercism: `judge` says into which file a solution goes and holds the test files beside it."""
-    files: dict[str, Any] = {name: body for name, body in row["files"].items() if isinstance(body, str)}
-    roles = row["config"]["files"]
+    everything, roles = mapping(row, "files"), mapping(mapping(row, "config"), "files")
+    files: dict[str, str] = {name: body for name, body in everything.items() if isinstance(body, str)}
     instructions = [name for name in files if name.startswith(".docs/") and name.endswith(".md")]
     order = sorted(instructions, key=lambda name: ("introduction" not in name, "append" in name, name))
     if not order:
-        missing(row["files"], ".docs/instructions.md")
+        missing(everything, ".docs/instructions.md")
     draft = problem("\n\n".join(files[name] for name in order))
     tests = [name for name in _named(roles, "test") if name in files]
     examples = [name for name in _named(roles, "example") if name in files]
@@ -133,7 +133,7 @@ def _make_exercism(row: Row) -> Made:
     solutions = [each for name in examples for each in solution_of(files[name], "python", "accepted")]
     judge = {"solution_files": _named(roles, "solution"), "files": {name: files[name] for name in tests}}
     put(draft, solutions=solutions, judge=to_json(judge))
-    left = {name: body for name, body in row["files"].items() if name not in {*order, *tests, *examples}}
+    left = {name: body for name, body in everything.items() if name not in {*order, *tests, *examples}}
     return made(put(draft, meta={"files": left}), "files", *take_id(draft, row, "slug"))
 
 

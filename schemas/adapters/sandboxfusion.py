@@ -9,7 +9,19 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.adapters.base import Adapter, Made, Row, is_text, keeping_rest, made, optional_text, put, text, to_json
+from schemas.adapters.base import (
+    Adapter,
+    Made,
+    Row,
+    is_text,
+    keeping_rest,
+    made,
+    optional_text,
+    put,
+    text,
+    to_json,
+    value_of,
+)
 from schemas.adapters.code_problems import add_source_tests, problem, solution_of, take_id, whole_program
 from schemas.adapters.io_tests import add_io_tests, decoded, read_tests, unpack
 from schemas.adapters.languages import language_name
@@ -41,7 +53,7 @@ def _make_sandbox(row: Row) -> Made:
 
 
 def _labels(row: Row) -> dict[str, Any]:
-    labels = decoded(row["labels"], "labels")
+    labels = decoded(value_of(row, "labels"), "labels")
     if not isinstance(labels, Mapping):
         raise BadRow("wrong_type", "'labels' is no object", "labels")
     return dict(labels)

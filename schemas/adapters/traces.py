@@ -183,17 +183,17 @@ def _make_intercode(row: Row) -> Made:
     history = mapping(row, "turn_history")
     turns: list[Message] = [{"role": "user", "content": text(row, "query")}]
     actions, observations = items(history, "actions"), items(history, "observations")
-    thoughts = history.get("thoughts") if isinstance(history.get("thoughts"), list) else []
-    if not all(isinstance(said, str) for said in [*actions, *observations, *(thoughts or [])]):
+    thoughts = items(history, "thoughts") if has(history, "thoughts") else []
+    if not all(isinstance(said, str) for said in [*actions, *observations, *thoughts]):
         raise wrong_type("turn_history", history, "lists of text")
     for index, action in enumerate(actions):
         turn: Message = {"role": "assistant", "content": action}
-        if thoughts and index < len(thoughts):
+        if index < len(thoughts):
             turn["reasoning"] = thoughts[index]
         turns.append(turn)
         if index < len(observations):
             turns.append({"role": "tool", "content": observations[index]})
-    whole = len(actions) >= max(len(observations), len(thoughts or []))
+    whole = len(actions) >= max(len(observations), len(thoughts))
     left = without(history, "actions", "observations", "thoughts") if whole else history
     summary = row.get("summary")
     reward = number(summary.get("max_reward")) if isinstance(summary, Mapping) else None

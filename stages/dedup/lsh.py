@@ -18,7 +18,8 @@ from stages.dedup.texts import jit
 
 SMALL_BUCKET: Final = 32
 LEADERS: Final = 8
-RECALL: Final = 0.9
+RECALL: Final = 0.98
+"""Probability of finding a pair exactly at the threshold; pairs above it are found with a higher one."""
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

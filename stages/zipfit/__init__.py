@@ -1,0 +1,1 @@
+"""The `zipfit` stage: rows that compress well together with a target."""

@@ -10,8 +10,9 @@ from . import confine
 
 def run(payload: dict[str, Any]) -> None:
     """Write the source, run the compiler, copy what it made to the result descriptor; exits with its status."""
-    folder = payload["folder"]
+    folder = os.environ["TMPDIR"]
     os.chdir(folder)
+    _empty(folder)
     for name, text in payload["files"].items():
         with open(name, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
@@ -24,6 +25,10 @@ def run(payload: dict[str, Any]) -> None:
         with open(payload["made"], "rb") as made:
             while chunk := made.read(1 << 20):
                 os.write(confine.RESULT, chunk)
+    _empty(folder)
+    os._exit(0 if code == 0 else 1)
+
+
+def _empty(folder: str) -> None:
     for name in os.listdir(folder):
         os.unlink(name)
-    os._exit(0 if code == 0 else 1)

@@ -15,12 +15,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from . import confine, pytest_shim
+from .codec import Refused
 from .instrument import instrument
 from .peer import Gone
 from .remote import Line, RemoteModule
 
 _SHOWN: Final = 400
-_COMMON: Final = ("math", "collections", "itertools", "functools", "typing", "heapq", "bisect", "operator", "string", "re")
+# Names that tests use without importing them: always the real ones, where the program has them at all.
+_COMMON: Final = {
+    "math": ("isclose", "fabs", "fsum", "isnan", "isinf", "pi", "inf", "nan"),
+    "collections": ("Counter", "deque", "defaultdict", "OrderedDict", "namedtuple"),
+    "itertools": ("permutations", "combinations", "product", "chain", "zip_longest"),
+    "functools": ("reduce", "partial", "cmp_to_key"),
+    "copy": ("deepcopy",),
+    "typing": ("List", "Dict", "Set", "Tuple", "Optional", "Any", "Union", "Callable", "Iterable"),
+}
 
 
 class Stop(BaseException):
@@ -62,7 +71,12 @@ class Record:
         """A check that did not hold, with what was expected and what came where that is known."""
         self.count += 1
         text = "" if isinstance(error, AssertionError) and not error.args else describe(error)
-        self.write(name=name, ok=False, error=text, gone=isinstance(error, Gone), **values)
+        self.write(name=name, ok=False, error=text, gone=isinstance(error, Gone), unfit=_unfit(error), **values)
+
+
+def _unfit(error: BaseException) -> bool:
+    """Whether the test, not the program, did something that cannot go over the line."""
+    return isinstance(error, Refused)
 
 
 def describe(error: BaseException) -> str:
@@ -91,8 +105,8 @@ class Names(dict[str, Any]):
         if name != self.entry:
             if name in sys.stdlib_module_names:
                 return __import__(name)
-            for module in _COMMON:
-                if hasattr(sys.modules[module], name) and name in self.line.names:
+            for module, known in _COMMON.items():
+                if name in known and name in self.line.names:
                     return getattr(sys.modules[module], name)
         if name not in self.line.names:
             raise KeyError(name)
@@ -170,7 +184,7 @@ def run_source(source: str, names: dict[str, Any], entry: str, record: Record) -
     kinds = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     tests = [name for name in functions if name.startswith("test") and len(name) > 4]
-    if not tests and not any(_has_tests(node) for node in tree.body):
+    if not tests and not any(has_tests(node) for node in tree.body):
         _run_asserts(tree, names, entry, functions, record)
         return
     exec(compile(tree, "test.py", "exec"), names)
@@ -181,7 +195,8 @@ def run_source(source: str, names: dict[str, Any], entry: str, record: Record) -
             record.check(case, body)
 
 
-def _has_tests(node: ast.stmt) -> bool:
+def has_tests(node: ast.stmt) -> bool:
+    """Whether a statement is a class with test methods."""
     return isinstance(node, ast.ClassDef) and any(
         isinstance(inner, ast.FunctionDef) and inner.name.startswith("test") for inner in node.body
     )
@@ -221,13 +236,18 @@ def _run_asserts(tree: ast.Module, names: dict[str, Any], entry: str, functions:
     """Run every assert as a check of its own; call `check(candidate)` where the source leaves that to its reader."""
     names["__passed__"] = record.passed
     names["__failed__"] = _failure(record)
+    calls = called(tree)
     exec(compile(instrument(tree), "test.py", "exec"), names)
-    called = {n.func.id for s in tree.body if isinstance(s, ast.Expr) for n in ast.walk(s)
-              if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
-    if "check" in functions and "check" not in called:
+    if "check" in functions and "check" not in calls:
         names["check"](eval(entry, names))
-    elif "test" in functions and "test" not in called:
+    elif "test" in functions and "test" not in calls:
         names["test"]()
+
+
+def called(tree: ast.Module) -> set[str]:
+    """Functions that the module calls by itself."""
+    nodes = [inner for node in tree.body if isinstance(node, ast.Expr | ast.If) for inner in ast.walk(node)]
+    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
 
 
 def _failure(record: Record) -> Callable[..., None]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import confine, modes, pytest_shim
+from .judge import called, has_tests
 
 _FORBIDDEN: Final = frozenset(
     """sys._getframe sys._current_frames sys._current_exceptions sys.settrace sys.setprofile gc.get_objects
@@ -68,8 +69,8 @@ def _checks(source: str, entry: str, names: dict[str, Any]) -> Iterator[Check]:
     tree = ast.parse(source)
     code = compile(tree, "test.py", "exec")
     titles = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    if not any(title.lower().startswith("test") for title in titles):
-        yield "the whole test source", lambda: _asserts(code, entry, names)
+    if not any(title.startswith("test") for title in titles) and not any(map(has_tests, tree.body)):
+        yield "the whole test source", lambda: _asserts(source, code, entry, names)
         return
     exec(code, names)
     for title in titles:
@@ -81,9 +82,9 @@ def _checks(source: str, entry: str, names: dict[str, Any]) -> Iterator[Check]:
             yield from pytest_shim.cases(names, title)
 
 
-def _asserts(code: types.CodeType, entry: str, names: dict[str, Any]) -> None:
+def _asserts(source: str, code: types.CodeType, entry: str, names: dict[str, Any]) -> None:
     exec(code, names)
-    if "check" in names and b"check" not in code.co_code and "check" in code.co_names and entry:
+    if entry and "check" in names and "check" not in called(ast.parse(source)):
         names["check"](eval(entry, names))
 
 

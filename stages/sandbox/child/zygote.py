@@ -107,6 +107,7 @@ class Zygote:
         if kind == "compiler" and self.setting.namespaces:
             kernel.unshare(kernel.NEWNS)
             tree.scratch(256)
+        os.environ["TMPDIR"] = self.setting.scratch
         if self.pid_space is None:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()

@@ -36,7 +36,7 @@ class Check:
     mend: str = ""
 
 
-def doctor() -> list[Check]:
+def checkup() -> list[Check]:
     """Run every check. A check that itself fails is reported as broken."""
     checks: list[Check] = []
     for check in (_python, _dependencies, _prefect, _duckdb, _tokenizers, _sandbox, _gpu, _ray, _store):

@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports.explain import Related, Rewrite, Step, Story
+from reports.story import Related, Rewrite, Step, Story
 from reports.text import Change, excerpt, shortened
 
 _OUTCOME: Final = {"kept": "bold green", "dropped": "bold red", "quarantined": "bold magenta"}
@@ -29,7 +28,7 @@ def render(story: Story) -> Group:
         parts += [Text(), _rewrite(rewrite)]
     for row in story.quarantine:
         parts += [Text(), Text(f"quarantined at {row['stage']}: {row['kind']}", "magenta"), Text(row["error"])]
-        parts += [Padding(Text(excerpt(row["raw"], 400), "dim"), (0, 0, 0, 2))]
+        parts += [indented(Text(excerpt(row["raw"], 400), "dim"))]
     parts += [Text(), _content(story)]
     return Group(*parts)
 
@@ -38,7 +37,7 @@ def _headline(story: Story) -> Text:
     line = Text(story.record_id, "bold").append("  ").append(story.outcome, _OUTCOME[story.outcome])
     last = story.steps[-1] if story.steps else None
     if story.outcome == "dropped" and last:
-        line.append(f" by {last.stage}: {last.reason}")
+        line.append(f" by {fate(last.stage, last.reason)}")
     if story.outcome == "kept" and story.split:
         line.append(f" in {story.split}")
     return line
@@ -85,9 +84,9 @@ def _twin(stage: str, related: Related) -> Group:
     head = Text(f"{stage} refers to ", "bold").append(related.related_id).append(f"  {name}", "dim")
     if related.changes:
         note = Text("  from it to this record:", "dim")
-        return Group(head, note, Padding(changes(shortened(related.changes)), (0, 0, 0, 2)))
+        return Group(head, note, indented(changes(shortened(related.changes))))
     if related.text:
-        return Group(head, Padding(Text(related.text), (0, 0, 0, 2)))
+        return Group(head, indented(Text(related.text)))
     return Group(head)
 
 
@@ -97,20 +96,34 @@ def _rewrite(rewrite: Rewrite) -> Group:
     head = Text(f"{rewrite.stage} {rewrite.status}", "bold").append(f"  {rewrite.model or ''}{tokens}{cost}", "dim")
     parts: list[RenderableType] = [head]
     for column, pieces in rewrite.columns.items():
-        parts += [Text(f"  {column}", "dim"), Padding(changes(shortened(pieces)), (0, 0, 0, 2))]
+        parts += [Text(f"  {column}", "dim"), indented(changes(shortened(pieces)))]
     return Group(*parts)
 
 
 def _content(story: Story) -> RenderableType:
     if story.text is None:
         return Text("its text is not in this directory: only rows that were kept are exported", "dim")
-    return Group(Text("content", "bold"), Padding(Text(excerpt_lines(story.text)), (0, 0, 0, 2)))
+    return Group(Text("content", "bold"), indented(Text(excerpt_lines(story.text))))
 
 
 def excerpt_lines(text: str, lines: int = 30, length: int = 3000) -> str:
     """The beginning of a text, its line breaks kept, with a note of what is left out."""
     short = "\n".join(text[:length].split("\n")[:lines])
     return short if short == text else f"{short}\n… {len(text) - len(short):,} more characters"
+
+
+def fate(stage: str, reason: str) -> str:
+    """`dedup: near_duplicate`; a reason that already begins with its stage stays as it is."""
+    return reason if reason.startswith(f"{stage}:") else f"{stage}: {reason}"
+
+
+def indented(text: Text, by: int = 2) -> Table:
+    """A text moved to the right, wrapped there, never cut, also where the output is no terminal."""
+    table = Table.grid()
+    table.add_column(width=by)
+    table.add_column(overflow="fold")
+    table.add_row("", text)
+    return table
 
 
 def changes(pieces: Sequence[Change]) -> Text:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Final
 
 from rich.table import Table
 from rich.text import Text
 
-from reports.manifest import Counts, Manifest, StageEntry, load
+from reports.manifest import Counts, Manifest, StageEntry
 
-_BAR: Final = 20
+_BAR: Final = 8
+_REASONS: Final = 3
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-
-
-def funnel(directory: Path) -> dict[str, Any]:
-    """The funnel of a run as plain data: `stages` (with `reasons` and `by_source`), `rows_out`, `problems`.
-
-    Raises RecipeError if `directory` is not a run.
-    """
-    return to_dict(load(directory))
 
 
 def to_dict(manifest: Manifest) -> dict[str, Any]:
@@ -65,21 +57,27 @@ def _gaps(manifest: Manifest) -> Iterator[str]:
 
 
 def render(manifest: Manifest, by_source: bool = True) -> Table:
-    """The funnel as a rich table; bars show what is left of the rows that came in at the start."""
+    """The funnel as a rich table; bars show what is left of the rows that came in at the start.
+
+    Below a stage stand its most frequent reasons and, with `by_source`, the sources that lost rows to it.
+    """
     steps = manifest.steps()
     table = Table(show_edge=False, header_style="bold", caption_justify="left", caption=_verdict(manifest))
-    table.add_column("stage")
+    table.add_column("stage", overflow="fold")
     for name in ("rows in", "kept", "dropped", "quarantined"):
-        table.add_column(name, justify="right")
-    table.add_column("left", min_width=_BAR + 5, no_wrap=True)
-    table.add_column("why")
-    start = max((step.rows_in for step in steps), default=0)
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("left", no_wrap=True)
+    start = steps[0]
     for step in steps:
-        table.add_row(Text(step.stage, style="bold"), *_cells(step), _bar(step.kept, start), _reasons(step))
-        if by_source and len(step.by_source) > 1:
-            for source, counts in sorted(step.by_source.items()):
-                share = _bar(counts.kept, manifest.steps()[0].by_source.get(source, counts).rows_in, "dim")
-                table.add_row(Text(f"  {source}", style="dim"), *_cells(counts), share, "", style="dim")
+        table.add_row(Text(step.stage, style="bold"), *_cells(step), _bar(step.kept, start.rows_in))
+        for reason, count in _reasons(step):
+            table.add_row(
+                Text(f"  {reason.removeprefix(f'{step.stage}: ')}"), "", "", f"-{count:,}", "", "", style="yellow"
+            )
+        for source, counts in sorted(step.by_source.items()) if by_source and len(start.by_source) > 1 else ():
+            if counts.kept < counts.rows_in:
+                left = _bar(counts.kept, start.by_source.get(source, counts).rows_in, "dim")
+                table.add_row(Text(f"  from {source}"), *_cells(counts), left, style="dim")
     return table
 
 
@@ -111,7 +109,9 @@ def _bar(part: int, whole: int, style: str = "green") -> Text:
     return Text(f"{bar:<{_BAR}}", style=style).append(f" {share:4.0%}")
 
 
-def _reasons(step: StageEntry) -> str:
-    """Reasons for leaving, most frequent first."""
-    ordered = sorted(step.reasons.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{reason} {count:,}" for reason, count in ordered if reason != "kept")
+def _reasons(step: StageEntry) -> list[tuple[str, int]]:
+    """The most frequent reasons for leaving, and how many rows all the others took."""
+    left = {reason: count for reason, count in step.reasons.items() if reason != "kept"}
+    ordered = sorted(left.items(), key=lambda item: (-item[1], item[0]))
+    rest = ordered[_REASONS:]
+    return [*ordered[:_REASONS], (f"{len(rest)} other reasons", sum(count for _, count in rest))] if rest else ordered

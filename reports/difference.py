@@ -95,7 +95,7 @@ class Difference:
         return asdict(self)
 
 
-def diff(first: Path, second: Path, each: int = 3) -> Difference:
+def difference(first: Path, second: Path, each: int = 3) -> Difference:
     """Compare two runs, with up to `each` samples per kind of change. Raises RecipeError if one is not a run.
 
     Rows are the same if their content is. A row whose content is new counts as changed if the other run has lost a

@@ -97,7 +97,7 @@ class Story:
         return asdict(self)
 
 
-def explain(directory: Path, key: str, lookup: Lookup = nowhere) -> Story:
+def story(directory: Path, key: str, lookup: Lookup = nowhere) -> Story:
     """The story of the record that `key` names: its record_id or a unique beginning of it, the user's own id, or
     `source:id`.
 

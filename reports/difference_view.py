@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from reports.diff import Difference, RowSample, Transition
-from reports.explain_view import changes
+from reports.difference import Difference, RowSample, Transition
+from reports.story_view import changes, indented
 
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
@@ -48,7 +47,7 @@ def _sample(kind: str, sample: RowSample) -> Group:
     name = f"{sample.source}{':' + sample.source_id if sample.source_id else ''}"
     head = Text(f"{sign} {sample.record_id} ", style).append(name, "dim")
     body = changes(sample.changes) if sample.changes else Text(sample.text)
-    return Group(head, Padding(body, (0, 0, 0, 2)))
+    return Group(head, indented(body))
 
 
 def _transitions(transitions: tuple[Transition, ...]) -> Table:

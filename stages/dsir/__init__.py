@@ -1,0 +1,1 @@
+"""The `dsir` stage: importance resampling by hashed n-grams, and the n-gram features that `zipfit` shares."""

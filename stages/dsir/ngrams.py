@@ -1,0 +1,69 @@
+"""Hashed n-grams of DSIR ("Data Selection for Language Models via Importance Resampling", Xie et al. 2023).
+
+Words are those of NLTK's WordPunctTokenizer in lower case; unigrams and bigrams (joined by a space) go to the bucket
+sha256 modulo the number of buckets, as in the authors' package `data-selection` 1.0.3.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
+from hashlib import sha256
+from itertools import chain, pairwise
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stages.zipfit.native import arguments, checked, native, pointer
+from stages.zipfit.packed import pack_strings
+
+BUCKETS: Final = 10_000
+NGRAMS: Final = pa.list_(pa.uint16())
+
+_WORD: Final = re.compile(r"\w+|[^\w\s]+")
+_REMEMBERED: Final = 1 << 18
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words and runs of punctuation."""
+    return _WORD.findall(text.lower())
+
+
+def ngram_column(texts: Sequence[str], buckets: int = BUCKETS) -> tuple[pa.ListArray, pa.Int32Array]:
+    """Buckets of the unigrams and bigrams (`NGRAMS`, a bucket per occurrence) and number of words of each text."""
+    tokens = [words(text) for text in texts]
+    sizes = np.array([len(item) for item in tokens], np.int32)
+    offsets = np.zeros(len(tokens) + 1, np.int32)
+    np.cumsum(np.maximum(2 * sizes - 1, 0), out=offsets[1:])
+    library = native()
+    if library is None:
+        place = _hasher(buckets)
+        values = np.fromiter(map(place, chain.from_iterable(map(_grams, tokens))), np.uint16, int(offsets[-1]))
+    else:
+        values = _compiled(library, tokens, int(offsets[-1]), buckets)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)), pa.array(sizes)
+
+
+def _grams(tokens: list[str]) -> Iterator[str]:
+    return chain(tokens, map(" ".join, pairwise(tokens)))
+
+
+def _compiled(library: ctypes.CDLL, tokens: list[list[str]], total: int, buckets: int) -> npt.NDArray[np.uint16]:
+    out = np.zeros(total, np.uint16)
+    packed = pack_strings(map(" ".join, tokens))  # no word has a space in it
+    checked(library.zipfit_ngrams(*arguments(packed), ctypes.c_int64(buckets), pointer(out)))
+    return out
+
+
+@cache
+def _hasher(buckets: int) -> Callable[[str], int]:
+    # A memo, because the same few n-grams come again and again and sha256 takes most of the time.
+    @lru_cache(maxsize=_REMEMBERED)
+    def place(gram: str) -> int:
+        return int.from_bytes(sha256(gram.encode("utf-8", "surrogatepass")).digest()) % buckets
+
+    return place

@@ -1,0 +1,41 @@
+"""Log importance weights from bucket counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Floats = npt.NDArray[np.float64]
+Normalise = Literal["sum", "per_token"]
+
+_EPSILON: Final = 1e-8  # as in `data-selection`
+
+
+def counts(columns: Iterable[pa.ListArray], buckets: int) -> Floats:
+    """How often each bucket occurs in all rows."""
+    total = np.zeros(buckets)
+    for column in columns:
+        total += np.bincount(column.flatten().to_numpy(), minlength=buckets)
+    return total
+
+
+def log_ratio(target: Floats, raw: Floats, laplace: float) -> Floats:
+    """log p_target - log p_raw per bucket. `laplace` is added to every count; 0 is the published estimate."""
+    return _log_probability(target + laplace) - _log_probability(raw + laplace)
+
+
+def log_weights(column: pa.ListArray, ratio: Floats, normalise: Normalise) -> Floats:
+    """Log importance weight of each row: the sum over its n-grams, or their mean, which does not favour short rows."""
+    lengths = np.diff(column.offsets.to_numpy())
+    parents = np.repeat(np.arange(len(column)), lengths)
+    sums = np.bincount(parents, weights=ratio[column.flatten().to_numpy()], minlength=len(column))
+    return sums if normalise == "sum" else sums / np.maximum(lengths, 1)
+
+
+def _log_probability(weights: Floats) -> Floats:
+    total = weights.sum()
+    return np.log(weights / (total if total else 1.0) + _EPSILON)

@@ -1,0 +1,76 @@
+"""Targets: texts that the selected rows should resemble, one or several sets of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from schemas.errors import RecipeError
+from stages.contract import RecipePath, State
+from stages.text import On
+from stages.zipfit.packed import Packed, pack_strings
+
+Floats = npt.NDArray[np.float64]
+
+
+class TargetSet(BaseModel):
+    """One file of target rows and its share in the mean over all sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: RecipePath
+    weight: float = Field(1.0, gt=0)
+
+
+def _as_set(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+TargetSets = Annotated[tuple[Annotated[TargetSet, BeforeValidator(_as_set)], ...], Field(min_length=1)]
+"""`[a.jsonl, {path: b.jsonl, weight: 2}]`"""
+
+
+class Targets(NamedTuple):
+    """All target texts, their ids, and weights that sum to one: each set's share, spread evenly over its rows."""
+
+    texts: Packed
+    ids: tuple[str, ...]
+    weights: Floats
+
+
+def load_targets(sets: Sequence[TargetSet], on: On) -> Targets:
+    """Read every set. Raises RecipeError for one without a text."""
+    reader = importlib.import_module("stages.targets")  # reads files as the ingest does
+    ids: list[str] = []
+    texts: list[str] = []
+    weights: list[float] = []
+    total = sum(item.weight for item in sets)
+    for item in sets:
+        rows = [(key, text) for key, text in reader.load(item.path, on) if text]
+        if not rows:
+            raise RecipeError(f"target {item.path} has no row with a text: nothing to compare with")
+        ids.extend(key for key, _ in rows)
+        texts.extend(text for _, text in rows)
+        weights.extend([item.weight / total / len(rows)] * len(rows))
+    return Targets(pack_strings(texts), tuple(ids), np.array(weights))
+
+
+def to_state(targets: Targets) -> dict[str, npt.NDArray[Any]]:
+    """Targets as the arrays of a fitted state."""
+    return {
+        "target_data": targets.texts.data,
+        "target_offsets": targets.texts.offsets,
+        "target_weights": targets.weights,
+        "target_ids": np.array(targets.ids, np.str_),
+    }
+
+
+def from_state(state: State) -> Targets:
+    """The inverse of `to_state`."""
+    texts = Packed(state["target_data"], state["target_offsets"])
+    return Targets(texts, tuple(state["target_ids"].tolist()), state["target_weights"])

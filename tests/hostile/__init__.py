@@ -1,0 +1,1 @@
+"""Hostile programs and the machinery that runs them."""
