@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 Ids = npt.NDArray[np.void]
-"""Array of 16-byte ids, dtype `V16`... stored as two uint64 so that they sort and compare."""
+"""Array of 16-byte ids as two big-endian integers each, so that they sort as their hex strings do."""
 
 ID = np.dtype([("hi", ">u8"), ("lo", ">u8")])
+
+
+def join(parts: Sequence[Ids]) -> Ids:
+    """All ids in one array; `np.concatenate` would turn their byte order round."""
+    return np.concatenate(parts, dtype=ID) if parts else np.empty(0, ID)
+
+
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 _VALUES = np.zeros(256, np.uint8)
 _VALUES[_HEX] = np.arange(16, dtype=np.uint8)

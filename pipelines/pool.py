@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.ids import ID, Ids, from_hex
+from pipelines.ids import Ids, from_hex, join
 from pipelines.store import ScoreTable
 from schemas.errors import RunError
 from schemas.record import RECORD
@@ -178,7 +178,7 @@ class ScoredPool:
 
 
 def _column(tables: Sequence[pa.Table], name: str) -> Ids:
-    return np.concatenate([from_hex(table[name]) for table in tables]) if tables else np.empty(0, ID)
+    return join([from_hex(table[name]) for table in tables])
 
 
 def _check_columns(columns: Sequence[str]) -> None:

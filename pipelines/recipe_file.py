@@ -17,6 +17,20 @@ from pipelines.registry import stage_class
 from schemas.errors import RecipeError, nearest
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which only `true` and `false` are booleans, so that a key `on` stays a key."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
 Location = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,8 +80,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot read the recipe: {_reason(error)}") from error
     try:
-        document = yaml.safe_load(text)
-        lines = _Lines(str(path), yaml.compose(text, Loader=yaml.SafeLoader))
+        document = yaml.load(text, Loader=_Loader)
+        lines = _Lines(str(path), yaml.compose(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
@@ -184,7 +198,7 @@ def _override(document: dict[str, Any], item: str) -> None:
     parts = path.split(".")
     for part, following in zip(parts, [*parts[1:], None], strict=True):
         if following is None:
-            _assign(target, part, yaml.safe_load(text), item)
+            _assign(target, part, yaml.load(text, Loader=_Loader), item)
         else:
             target = _step(target, part, item)
 

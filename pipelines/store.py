@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.files import read_json, write_json
-from pipelines.ids import Ids, Index, from_hex
+from pipelines.ids import Ids, Index, from_hex, join
 from schemas.errors import RecipeError, RunError
 
 SECTIONS = ("pool", "scores", "states", "derived")
@@ -110,7 +110,7 @@ class ScoreTable:
         self.folder = folder
         self._files: list[Path] = []
         self._starts = np.zeros(1, np.int64)
-        self._index = Index(from_hex(pa.array([], pa.string())))
+        self._index = Index(join([]))
         self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
         self.refresh()
 
@@ -122,7 +122,7 @@ class ScoreTable:
         self._files = sorted(self.folder.glob("*.parquet"))
         hashes = [from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"]) for path in self._files]
         self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in hashes], dtype=np.int64)])
-        self._index = Index(np.concatenate(hashes) if hashes else from_hex(pa.array([], pa.string())))
+        self._index = Index(join(hashes))
         self._tables.clear()
 
     def has(self, ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

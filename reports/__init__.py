@@ -16,6 +16,7 @@ from reports.demo_view import demo_view
 from reports.difference import difference
 from reports.documents import documents, write_report
 from reports.manifest import load, parse
+from reports.markdown import funnel_markdown
 from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
 from reports.story import story
@@ -28,6 +29,7 @@ __all__ = [
     "documents",
     "explain",
     "funnel",
+    "funnel_markdown",
     "funnel_view",
     "inspection_view",
     "manifest_view",

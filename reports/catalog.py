@@ -85,6 +85,11 @@ class Catalog:
         rows: list[dict[str, Any]] = self.arrow(query, params).to_pylist()
         return rows
 
+    def remember(self, name: str, query: str) -> None:
+        """Keep the result of a query in memory under a name, for queries that build on it."""
+        only_reads(self._connection, query)
+        self._connection.execute(f'CREATE TEMP TABLE "{name}" AS {query}')
+
     def close(self) -> None:
         """Free the connection."""
         self._connection.close()

@@ -11,43 +11,53 @@ from reports.catalog import Catalog, connect_pair
 from reports.manifest import Manifest, load
 from reports.text import Change, excerpt, plain, shortened, word_diff
 
-# Who a row is: the user's own id where there is one, else where it was read. Positions shift when files grow.
-_WHO: Final = "source || chr(0) || coalesce(source_id, origin)"
-_ROWS: Final = f"""
-WITH a AS (SELECT {_WHO} AS who, content_hash, record_id, source FROM a.records),
-b AS (SELECT {_WHO} AS who, content_hash, record_id, source FROM b.records),
-gone AS (SELECT * FROM a ANTI JOIN b USING (content_hash)),
-new AS (SELECT * FROM b ANTI JOIN a USING (content_hash)),
-changed AS (SELECT new.source, gone.record_id AS before_id, new.record_id AS after_id FROM gone JOIN new USING (who))
-"""
-_KINDS: Final = {
-    "removed": "SELECT source, record_id AS before_id, NULL AS after_id FROM gone ANTI JOIN new USING (who)",
-    "added": "SELECT source, NULL AS before_id, record_id AS after_id FROM new ANTI JOIN gone USING (who)",
-    "changed": "SELECT source, before_id, after_id FROM changed",
-}
-# A record's last decision is its fate; where only drops were written, the others are known from data/.
-_FATE: Final = """
-SELECT source || chr(0) || coalesce(source_id, record_id) AS who, content_hash, record_id, source, source_id,
-       last.keep AS keep, last.stage AS stage, last.reason AS reason, last.score AS score
-FROM (SELECT record_id, any_value(content_hash) AS content_hash, any_value(source) AS source,
-             any_value(source_id) AS source_id,
-             arg_max({{'keep': keep, 'stage': stage, 'reason': reason, 'score': score}}, position) AS last
-      FROM {run}.decisions GROUP BY record_id)
+# Made once, as small tables: rows whose content the other run does not have, and rows that a run let go.
+_TABLES: Final = {
+    "gone": "SELECT source, source_id, origin, record_id FROM a.records ANTI JOIN b.records USING (content_hash)",
+    "new": "SELECT source, source_id, origin, record_id FROM b.records ANTI JOIN a.records USING (content_hash)",
+    **{
+        f"left_{run}": f"""
+SELECT source, source_id, record_id, content_hash, stage || ': ' || reason AS fate, score
+FROM {run}.decisions WHERE NOT keep
 UNION ALL
-SELECT source || chr(0) || coalesce(source_id, record_id), content_hash, record_id, source, source_id,
-       true, NULL, NULL, NULL
-FROM {run}.records ANTI JOIN {run}.decisions USING (record_id)"""
-_DECISIONS: Final = f"""
-WITH a AS ({_FATE.format(run="a")}), b AS ({_FATE.format(run="b")}),
-pairs AS (
-    SELECT b.record_id, b.source, b.source_id, a.score AS score_before, b.score AS score_after,
-           CASE WHEN a.keep THEN 'kept' ELSE a.stage || ': ' || a.reason END AS before,
-           CASE WHEN b.keep THEN 'kept' ELSE b.stage || ': ' || b.reason END AS after
-    FROM a JOIN b USING (who, content_hash)
-)
-"""
+SELECT d.source, d.source_id, d.record_id, d.content_hash, q.stage || ': quarantined, ' || q.kind, NULL
+FROM {run}.quarantine AS q JOIN {run}.decisions AS d ON d.record_id = q.record_id AND d.position = 0"""
+        for run in ("a", "b")
+    },
+    # Where only drops were written, data/ tells who else was read.
+    **{
+        f"read_{run}": f"""
+SELECT source, source_id, record_id, content_hash
+FROM (SELECT source, source_id, record_id, content_hash FROM {run}.decisions WHERE position = 0
+      UNION ALL SELECT source, source_id, record_id, content_hash FROM {run}.records)
+SEMI JOIN left_{other} USING (content_hash)"""
+        for run, other in (("a", "b"), ("b", "a"))
+    },
+}
+# Who a row is: the user's own id where there is one, else where it was read. Positions shift when files grow.
+_SAME_ROW: Final = """
+gone.source = new.source AND coalesce(gone.source_id, gone.origin) = coalesce(new.source_id, new.origin)"""
+_KINDS: Final = {
+    "removed": f"SELECT source, record_id AS before_id, NULL AS after_id FROM gone ANTI JOIN new ON {_SAME_ROW}",
+    "added": f"SELECT source, NULL AS before_id, record_id AS after_id FROM new ANTI JOIN gone ON {_SAME_ROW}",
+    "changed": f"""
+SELECT new.source, gone.record_id AS before_id, new.record_id AS after_id FROM gone JOIN new ON {_SAME_ROW}""",
+}
+_SAME_RECORD: Final = """
+x.source = y.source AND x.content_hash = y.content_hash
+AND coalesce(x.source_id, x.record_id) = coalesce(y.source_id, y.record_id)"""
+_PAIRS: Final = f"""
+SELECT y.record_id, y.source, y.source_id, x.fate AS before, y.fate AS after, x.score AS score_before,
+       y.score AS score_after
+FROM left_a AS x JOIN left_b AS y ON {_SAME_RECORD} WHERE x.fate <> y.fate
+UNION ALL
+SELECT record_id, source, source_id, fate, 'kept', score, NULL FROM left_a AS x
+WHERE EXISTS (FROM read_b AS y WHERE {_SAME_RECORD}) AND NOT EXISTS (FROM left_b AS y WHERE {_SAME_RECORD})
+UNION ALL
+SELECT record_id, source, source_id, 'kept', fate, NULL, score FROM left_b AS x
+WHERE EXISTS (FROM read_a AS y WHERE {_SAME_RECORD}) AND NOT EXISTS (FROM left_a AS y WHERE {_SAME_RECORD})"""
 _SAMPLES: Final = """
-SELECT * FROM pairs WHERE before <> after
+SELECT * FROM pairs
 QUALIFY row_number() OVER (PARTITION BY before, after ORDER BY record_id) <= $each ORDER BY before, after, record_id"""
 
 
@@ -103,6 +113,8 @@ def difference(first: Path, second: Path, each: int = 3) -> Difference:
     """
     before, after = load(first), load(second)
     with connect_pair(first, second) as catalog:
+        for name, query in _TABLES.items():
+            catalog.remember(name, query)
         counts = _counts(catalog)
         return Difference(
             rows_before=_number(catalog, "SELECT count(*) FROM a.records"),
@@ -122,15 +134,13 @@ def _number(catalog: Catalog, query: str) -> int:
 
 def _counts(catalog: Catalog) -> dict[str, dict[str, int]]:
     return {
-        kind: dict(
-            catalog.sql(f"{_ROWS} SELECT source, count(*) FROM ({query}) GROUP BY source ORDER BY source").fetchall()
-        )
+        kind: dict(catalog.sql(f"SELECT source, count(*) FROM ({query}) GROUP BY source ORDER BY source").fetchall())
         for kind, query in _KINDS.items()
     }
 
 
 def _samples(catalog: Catalog, kind: str, each: int) -> Iterator[RowSample]:
-    query = f"{_ROWS} SELECT * FROM ({_KINDS[kind]}) ORDER BY coalesce(after_id, before_id) LIMIT $each"
+    query = f"SELECT * FROM ({_KINDS[kind]}) ORDER BY coalesce(after_id, before_id) LIMIT $each"
     for row in catalog.rows(query, {"each": each}):
         old, new = _record(catalog, "a", row["before_id"]), _record(catalog, "b", row["after_id"])
         shown = new or old
@@ -151,8 +161,9 @@ def _record(catalog: Catalog, run: str, record_id: str | None) -> Mapping[str, A
 
 
 def _transitions(catalog: Catalog, each: int) -> Iterator[Transition]:
-    counted = f"{_DECISIONS} SELECT before, after, count(*) FROM pairs WHERE before <> after GROUP BY ALL"
-    samples = catalog.rows(_DECISIONS + _SAMPLES, {"each": each})
+    catalog.remember("pairs", _PAIRS)
+    counted = "SELECT before, after, count(*) FROM pairs GROUP BY ALL"
+    samples = catalog.rows(_SAMPLES, {"each": each})
     for before, after, rows in sorted(catalog.sql(counted).fetchall(), key=lambda row: (-row[2], row[0], row[1])):
         mine = [row for row in samples if (row["before"], row["after"]) == (before, after)]
         yield Transition(before, after, rows, tuple(mine))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Final
 
 from reports.catalog import Catalog
@@ -14,7 +15,8 @@ BINS: Final = 40
 _WIDTH: Final = 560.0
 _HEIGHT: Final = 120.0
 _RANGES: Final = """
-SELECT stage, min(score), max(score), quantile_cont(score, 0.005), quantile_cont(score, 0.995), count(*)
+SELECT stage, min(score), max(score), quantile_cont(score, 0.005), quantile_cont(score, 0.995),
+       bool_and(score = floor(score)), count(*)
 FROM decisions WHERE isfinite(score) GROUP BY stage"""
 # Scores beyond the range shown count in the first and the last bin.
 _COUNTS: Final = """
@@ -72,7 +74,14 @@ def _varies(span: tuple[float, ...] | None) -> bool:
 
 
 def _histogram(
-    catalog: Catalog, stage: StageEntry, least: float, most: float, near_least: float, near_most: float, rows: int
+    catalog: Catalog,
+    stage: StageEntry,
+    least: float,
+    most: float,
+    near_least: float,
+    near_most: float,
+    whole: bool,
+    rows: int,
 ) -> Histogram:
     limits = thresholds(stage.params)
     # A limit beyond the scores is shown too, unless it is so far off that the scores would shrink to nothing.
@@ -81,14 +90,19 @@ def _histogram(
     low, high = min([near_least, *shown]), max([near_most, *shown])
     if low == high:
         low, high = least, most
-    step = (high - low) / BINS
+    bins = BINS
+    if whole and most - least < BINS:
+        # Counts get a bar each, so that a limit lies between two bars.
+        low, high = floor(min(low, least)), ceil(max(high, most)) + 1
+        bins = int(high - low)
+    step = (high - low) / bins
     counts = {
         (at, keep): count
         for at, keep, count in catalog.sql(
-            _COUNTS, {"low": low, "step": step, "bins": BINS, "stage": stage.stage}
+            _COUNTS, {"low": low, "step": step, "bins": bins, "stage": stage.stage}
         ).fetchall()
     }
-    pairs = [(counts.get((at, True), 0), counts.get((at, False), 0)) for at in range(BINS)]
+    pairs = [(counts.get((at, True), 0), counts.get((at, False), 0)) for at in range(bins)]
     lines = tuple(_line(name, value, low, high) for name, value in limits.items() if low <= value <= high)
     return Histogram(stage.stage, rows, low, high, _bars(pairs, low, step), lines, least < low or most > high)
 
@@ -96,7 +110,7 @@ def _histogram(
 def _bars(pairs: Sequence[tuple[int, int]], low: float, step: float) -> tuple[Bar, ...]:
     """Bars in linear scale; a bin with any row at all stays visible."""
     tallest = max(kept + dropped for kept, dropped in pairs)
-    slot = _WIDTH / BINS
+    slot = _WIDTH / len(pairs)
 
     def height(count: int) -> float:
         return max(count / tallest * _HEIGHT, 1.5) if count else 0.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
+from schemas.adapters.base import to_json
 from schemas.errors import BadRow
 from schemas.record import CONTENT, RECORD, Draft, content_hash, record_id
 
@@ -68,12 +67,7 @@ def _array(column: Any, kind: pa.DataType) -> pa.Array:
 
 def _meta(draft: Draft) -> str | None:
     meta = draft.get("meta")
-    if not meta:
-        return None
-    try:
-        return orjson.dumps(meta).decode()
-    except TypeError:  # integers beyond 64 bits, which only the standard library writes exactly
-        return json.dumps(meta, ensure_ascii=False, allow_nan=False)
+    return to_json(meta) if meta else None
 
 
 def _short(error: Exception) -> str:

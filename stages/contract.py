@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic.config import JsonDict
 
 State = Mapping[str, npt.NDArray[Any]]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
-DECIDES = {"decides": True}
+DECIDES: JsonDict = {"decides": True}
 """`Field(json_schema_extra=DECIDES)` marks a parameter that only `decide` reads: changing it rescores nothing."""
 
 
@@ -142,4 +143,5 @@ def _decides(model: type[BaseModel], name: str) -> bool:
 def _without(value: Any, paths: set[str]) -> Any:
     if isinstance(value, list):
         return [_without(item, paths) for item in value]
-    return "<input>" if isinstance(value, str) and value in paths else value
+    names_input = isinstance(value, str) and any(path == value or path.startswith(f"{value}/") for path in paths)
+    return "<input>" if names_input else value

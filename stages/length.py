@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
 from schemas.errors import RecipeError
-from stages.contract import DECIDES, BoolArray, Decisions, Scores, Stage, State
+from stages.contract import DECIDES, BoolArray, Decisions, RecipePath, Scores, Stage, State
 from stages.text import TEXT_COLUMNS, On, render
 
 Unit = Literal["chars", "words", "tokens"]
@@ -55,7 +55,9 @@ class Length(Stage):
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "tokenizers")
 
     on: On = Field("text", description="What is measured: text, prompt, response, messages or code.")
-    tokenizer: str | None = Field(None, description="A tokenizer.json, or a folder with one, to count tokens with.")
+    tokenizer: RecipePath | None = Field(
+        None, description="A tokenizer.json, or a folder with one, to count tokens with."
+    )
     min_chars: int | None = Field(None, ge=0, description="Fewest characters.", json_schema_extra=DECIDES)
     max_chars: int | None = Field(None, ge=1, description="Most characters.", json_schema_extra=DECIDES)
     min_words: int | None = Field(None, ge=0, description="Fewest words.", json_schema_extra=DECIDES)
@@ -124,7 +126,7 @@ class Length(Stage):
         for rule in rules:
             keep &= ~(rule.hit & rule.drop)
         fine = pc.if_else(batch["n_chars"].is_valid(), "kept: within limits", "kept: no text to measure")
-        unit = next((limit.unit for limit in self._limits()), "chars")
+        unit: Unit = next((limit.unit for limit in self._limits()), "chars")
         if not rules:
             return keep, fine, _lengths(batch, unit)
         hits = pa.StructArray.from_arrays([pa.array(rule.hit) for rule in rules], [str(k) for k in range(len(rules))])

@@ -23,18 +23,6 @@ def packed(value: Any) -> str:
 CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(2) == 3\n"
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 SHARE = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
-FOLDER = {
-    "problem.yaml": "name: Sum\nlimits: {time_limit: 2, memory: 512}\nvalidator_flags: float_tolerance 1e-6\n",
-    "problem_statement/problem.en.tex": "Add two numbers.",
-    "data/sample/1.in": "1 2\n",
-    "data/sample/1.ans": "3\n",
-    "data/secret/big.in": "5 5\n",
-    "submissions/accepted/a.py": "print(sum(map(int, input().split())))\n",
-    "submissions/wrong_answer/b.cc": "int main() {}\n",
-    "submissions/accepted/multi/c.py": "print('part of a larger program')\n",
-    "README.md": "about",
-}
-
 SAMPLES: list[tuple[str, Any, dict[str, Any]]] = [
     ("alpaca", {"instruction": "Add", "input": "1, 2", "output": "3"}, {"prompt": "Add\n\n1, 2", "completion": "3"}),
     ("alpaca", {"instruction": "Add", "input": "", "output": "3"}, {"prompt": "Add", "completion": "3"}),
@@ -691,19 +679,6 @@ SAMPLES: list[tuple[str, Any, dict[str, Any]]] = [
             "solutions": [{"code": "x", "language": "python", "verdict": "time_limit"}],
             "judge": '{"validation":"custom interactive","interactive":true,"time_limit_s":3.0,'
             '"validators":{"output_validators/v.cpp":"int main() {}"}}',
-        },
-    ),
-    (
-        "problem_folder",
-        {"package": "sum", "files": FOLDER},
-        {
-            "source_id": "sum",
-            "tests": [
-                {"name": "data/sample/1", "input": "1 2\n", "output": "3\n"},
-                {"name": "data/secret/big", "input": "5 5\n"},
-            ],
-            "judge": '{"validation":"default","interactive":false,"time_limit_s":2.0,"memory_mb":512,'
-            '"validator_flags":"float_tolerance 1e-6","float_tolerance":1e-6}',
         },
     ),
 ]

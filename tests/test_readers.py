@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reading import rows_of, values_of, write
 
 from pipelines.readers import RawRow, Unreadable, decode, read_chunks, sniff
 from pipelines.readers.rows import CHUNK_ROWS
 from schemas.errors import RecipeError
-from tests.reading import rows_of, values_of, write
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(['":', '" :', "a b", "\u2028"])

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from reading import rows_of, values_of, write
 
 from pipelines.readers import RawRow, Unreadable, sniff
-from tests.reading import rows_of, values_of, write
 
 SETTINGS = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
@@ -72,7 +72,6 @@ def test_texts_one_after_another(tmp_path: Path, values: list[Any], indent: int 
         '{"n": "unclosed}',
         '{"n" 1}',
         "oops",
-        '{"n": 1}}',
     ],
 )
 @pytest.mark.parametrize("pretty", [True, False])
@@ -86,6 +85,13 @@ def test_a_broken_element_costs_no_neighbour(tmp_path: Path, bad: str, pretty: b
     broken = [row for row in rows if isinstance(row, Unreadable)]
     assert broken
     assert {row.kind for row in broken} == {"invalid_json"}
+
+
+def test_a_bracket_too_many_is_a_row_of_its_own(tmp_path: Path) -> None:
+    first, stray, last = rows_of(write(tmp_path, b'[{"n": 1}}, {"n": 2}]', "x.json"))
+    assert values_of([first, last]) == [{"n": 1}, {"n": 2}]
+    assert isinstance(stray, Unreadable)
+    assert stray.raw == b"}"
 
 
 def test_wrapped_rows_carry_what_stood_around_them(tmp_path: Path) -> None:

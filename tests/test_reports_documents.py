@@ -16,9 +16,11 @@ from rundir import TEXTS, record, record_id, write_run
 
 import reports
 from reports.card import card
+from reports.catalog import connect
 from reports.counts import problems, render, to_dict
+from reports.histogram import histograms
 from reports.html import html
-from reports.manifest import parse
+from reports.manifest import load, parse
 from schemas.errors import RunError
 
 
@@ -49,7 +51,9 @@ def test_funnel_adds_up(manifest: dict[str, Any]) -> None:
     assert found["stages"][2]["by_source"]["beta"] == {"rows_in": 3, "kept": 2, "dropped": 1, "quarantined": 0}
     text = shown(render(parse(manifest)))
     assert "every row is accounted for" in text
-    assert "near_duplicate 1" in text
+    assert re.search(r"near_duplicate +│ +│ +│ +-1 ", text)
+    assert "from beta" in text
+    assert "from" not in shown(render(parse(manifest), by_source=False))
 
 
 @pytest.mark.parametrize(
@@ -171,6 +175,16 @@ def test_scores_beyond_all_bounds_still_make_a_histogram(tmp_path: Path) -> None
     page = html(run, orjson.loads((run / "manifest.json").read_bytes()))
     assert "nan" not in page.lower().split("</style>")[1]
     assert "min_chars 10" in page
+
+
+def test_whole_numbers_get_a_bar_each(tmp_path: Path) -> None:
+    """A threshold on a count then lies between two bars, not inside one."""
+    run = write_run(tmp_path / "run", {f"a{length}": "x" * length for length in range(2, 21)})
+    with connect(run) as catalog:
+        (chart,) = histograms(catalog, load(run).stages)
+    assert [(bar.low, bar.kept + bar.dropped) for bar in chart.bars] == [(length, 1) for length in range(2, 21)]
+    (line,) = chart.lines
+    assert line.x == pytest.approx(next(bar.x for bar in chart.bars if bar.low == 10))
 
 
 def test_documents_are_made_before_the_manifest_is_written(run: Path, manifest: dict[str, Any]) -> None:

@@ -177,6 +177,21 @@ def test_difference_is_plain_data(run: Path, tmp_path: Path) -> None:
     assert orjson.loads(orjson.dumps(data))["counts"]["changed"] == 1
 
 
+def test_rows_that_only_one_run_let_go(run: Path, tmp_path: Path) -> None:
+    """Drops and quarantine count, whichever run they are in, also where only drops were written."""
+    other = write_run(tmp_path / "other")
+    decided, bad = other / "lineage/decisions/part-00000.parquet", other / "quarantine/part-00000.parquet"
+    table = pq.read_table(decided)
+    kept = [{**row, "keep": True} if row["source_id"] == "a2" else row for row in table.to_pylist()]
+    pq.write_table(table.from_pylist(kept, schema=table.schema), decided)
+    quarantined = pq.read_table(bad).to_pylist()[0] | {"stage": "dedup", "record_id": record_id("a6"), "kind": "crash"}
+    pq.write_table(pq.read_table(bad).from_pylist([quarantined], schema=pq.read_schema(bad)), bad)
+    there = {(item.before, item.after): item.rows for item in difference(run, other).transitions}
+    assert there == {("dedup: exact_duplicate", "kept"): 1, ("kept", "dedup: quarantined, crash"): 1}
+    back = {(item.after, item.before): item.rows for item in difference(other, run).transitions}
+    assert back == there
+
+
 def test_moved_rows_are_not_new(run: Path, tmp_path: Path) -> None:
     """Rows in another order have other positions, but the same content."""
     other = write_run(tmp_path / "other", dict(reversed(TEXTS.items())))

@@ -169,7 +169,8 @@ def test_characters_suit_languages_without_spaces_and_code_tokens_suit_code() ->
 def brute_force(values: list[str], size: int, threshold: float) -> tuple[list[bool], list[float]]:
     """The documented rule in plain Python for `keep: first`: kept flags, and each drop's similarity to its twin."""
     sets = [frozenset(shingles_of(value, "word", size)) for value in values]
-    keep, best = [], []
+    keep: list[bool] = []
+    best: list[float] = []
     for k, one in enumerate(sets):
         twins = [
             1.0 if values[k] == values[j] else len(one & sets[j]) / len(one | sets[j])
@@ -320,19 +321,19 @@ def test_rows_without_a_score_are_the_last_choice() -> None:
 
 def test_twenty_thousand_copies_are_quick() -> None:
     run(Dedup(), texts("warm up the kernels"))
-    started = time.perf_counter()
+    started = time.process_time()
     decisions = run(Dedup(), texts(*[words(0, 50)] * 20_000), batch_size=5000)
     assert decisions.keep.sum() == 1
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_twenty_thousand_near_copies_are_quick_and_read_few_texts() -> None:
     table = texts(*(f"{words(0, 120)} {k}" for k in range(20_000)))
     pool = score(Dedup(), table, batch_size=5000)
-    started = time.perf_counter()
+    started = time.process_time()
     decisions = Dedup().decide(pool)
     assert decisions.keep.sum() == 1
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert pool.fetched < 3 * 20_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from stages.tests import Tests as CountTests
 PAIR = {"input": "1 2", "output": "3"}
 
 
-def case(tests: list[dict[str, Any]] | None, **more: Any) -> dict[str, Any]:
+def case(tests: Sequence[dict[str, Any] | None] | None, **more: Any) -> dict[str, Any]:
     return {"kind": "code", "prompt": "p", "tests": tests, **more}
 
 

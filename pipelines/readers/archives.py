@@ -75,7 +75,7 @@ def _member_chunks(
 ) -> Iterator[Chunk]:
     roots = package_roots(paths or [])
     left = Counter(_root_of(path, roots) for path in paths or [])
-    wanted = set(data_paths([path for path in paths or [] if _root_of(path, roots) is None]))
+    wanted = set(data_paths(paths or []))
     gathered: dict[str, Gathered] = {}
     for member in members:
         root = _root_of(member.path, roots)

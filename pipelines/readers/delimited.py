@@ -32,35 +32,35 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Delimited:
-    """A block of `count` records, blank lines among them, and the names of their columns."""
+    """A block of records without the blank lines between them, their first lines and the names of their columns."""
 
     data: bytes
-    count: int
+    lines: tuple[int, ...]
     columns: tuple[str, ...]
     delimiter: str
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.lines)
 
     def rows(self, first_row: int, first_line: int | None, max_row_bytes: int) -> Iterator[Row]:
         """One dict of strings per record; a record with too few or too many fields is unreadable."""
-        lines = iter((Lines(self.data, 0),))
-        for row, record in enumerate(records(lines, self.delimiter, max_row_bytes, first_line or 1), first_row):
-            yield self._row(row, record)
+        found = records(iter((Lines(self.data, 0),)), self.delimiter, max_row_bytes, 1)
+        for row, (line, record) in enumerate(zip(self.lines, found, strict=True), first_row):
+            yield self._row(row, line, record)
 
-    def _row(self, row: int, record: Record) -> Row:
+    def _row(self, row: int, line: int, record: Record) -> Row:
         raw = record.raw.removesuffix(b"\n").removesuffix(b"\r")
         if record.fields is None:
-            return Unreadable(row, record.line, raw, record.kind, record.error)
+            return Unreadable(row, line, raw, record.kind, record.error)
         if len(record.fields) != len(self.columns):
             error = f"{len(record.fields)} fields where there are {len(self.columns)} columns"
-            return Unreadable(row, record.line, raw, "wrong_columns", error)
+            return Unreadable(row, line, raw, "wrong_columns", error)
         try:
             record.raw.decode("utf-8")
         except UnicodeDecodeError as bad:
             error = f"byte 0x{record.raw[bad.start]:02x} at offset {bad.start} is not valid UTF-8"
-            return Unreadable(row, record.line, raw, "invalid_utf8", error)
-        return RawRow(row, record.line, raw, dict(zip(self.columns, record.fields, strict=True)))
+            return Unreadable(row, line, raw, "invalid_utf8", error)
+        return RawRow(row, line, raw, dict(zip(self.columns, record.fields, strict=True)))
 
 
 def read_delimited(
@@ -93,7 +93,9 @@ def read_delimited(
 def _flush(name: str, row: int, held: list[Record], columns: tuple[str, ...] | None, delimiter: str) -> Iterator[Chunk]:
     if held:
         data = b"".join(record.raw for record in held)
-        yield Chunk(name, row, held[0].line, Delimited(data, len(held), columns or (), delimiter))
+        yield Chunk(
+            name, row, held[0].line, Delimited(data, tuple(record.line for record in held), columns or (), delimiter)
+        )
 
 
 def _columns(fields: list[str], header: bool) -> tuple[str, ...]:
@@ -199,9 +201,11 @@ def has_header(rows: list[list[str]]) -> bool:
     """Whether the first of the sampled rows names the columns: short, distinct, no number, no sentence."""
     if not rows:
         return True
-    first = [cell.strip() for cell in rows[0]]
-    named = all(0 < len(cell) <= 64 and not _NUMBER.fullmatch(cell) and not _SENTENCE.search(cell) for cell in first)
-    return named and len(set(first)) == len(first) and all(len(cell.split()) <= 5 for cell in first)
+    first = [cell.strip() for cell in rows[0] if cell.strip()]
+    named = first and all(
+        len(cell) <= 64 and not _NUMBER.fullmatch(cell) and not _SENTENCE.search(cell) for cell in first
+    )
+    return bool(named) and len(set(first)) == len(first) and all(len(cell.split()) <= 5 for cell in first)
 
 
 def sample(head: bytes, delimiter: str) -> list[list[str]]:

@@ -34,7 +34,7 @@ _TEXT_END: Final = re.compile(_INNER, re.DOTALL)
 _TOKEN: Final = re.compile(b"(" + _STRING + rb')|[\[\]{}]|"' + _INNER + rb"\\?", re.DOTALL)
 _SCALAR: Final = re.compile(rb"[^\n,\[\]{}\"]+|.", re.DOTALL)
 _GAP: Final = re.compile(rb"[\s,\x1e]*")
-_FIRST_KEY: Final = re.compile(rb"\{\s*(" + _STRING + rb"\s*:)")
+_FIRST_KEY: Final = re.compile(rb"\{\s*(" + _STRING + rb")\s*:")
 _TRIES: Final = 64
 _PARTNER: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 _OPEN: Final = frozenset(b"{[")
@@ -192,14 +192,14 @@ class Scanner:
         same first key, where all brackets match up to the end of the file, so that a cut element gives no false rows.
         """
         window = self._window
-        next_key = self._next_key()
-        if not indent.strip() and (indent or next_key is not None):
+        if indent and not indent.strip():
             same = window.buffer.find(b"\n" + indent + b"{", window.position)
             if same >= 0:
                 return same
-        if next_key is not None and not window.damage and self._inside:
+        next_key = self._next_key()
+        if next_key is not None and not window.damage and (self._inside or not indent):
             for _, match in zip(range(_TRIES), next_key.finditer(window.buffer, window.position + 1), strict=False):
-                if _ends_array(window.buffer[match.end() :], self._wrapped):
+                if not self._inside or _ends_array(window.buffer[match.end() :], self._wrapped):
                     return match.end()
         return None
 
@@ -216,8 +216,10 @@ class Scanner:
         key seems to start inside it, the element ends before that.
         """
         window = self._window
-        next_key = self._next_key()
-        seam = next_key.search(window.buffer, window.position + 1, end) if next_key is not None else None
+        key = _FIRST_KEY.match(window.buffer, window.position)
+        if key is None or window.buffer.find(key.group(1), key.end(), end) < 0:
+            return end
+        seam = _after_comma(key.group(1)).search(window.buffer, key.end(), end)
         if seam is None or is_json(window.buffer[window.position : end]):
             return end
         return seam.end()
@@ -225,7 +227,7 @@ class Scanner:
 
 @lru_cache(maxsize=64)
 def _after_comma(key: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb'[}\]"0-9el]\s*,\s*(?=\{\s*' + re.escape(key) + b")")
+    return re.compile(rb'(?:[}\]"0-9el]\s*,\s*|\n)(?=\{\s*' + re.escape(key) + rb"\s*:)")
 
 
 def _closes(stack: bytearray, byte: int) -> bool:

@@ -47,6 +47,9 @@ class Window:
         return size > 0
 
     def line_prefix(self) -> bytes:
-        """What stands before the position on its line; of a long one, the end."""
-        start = self.buffer.rfind(b"\n", 0, self.position) + 1
-        return self.buffer[start : self.position] if start else self._before + self.buffer[: self.position]
+        """What stands before the position on its line; of a long one, only the end."""
+        back = max(0, self.position - _PREFIX)
+        start = self.buffer.rfind(b"\n", back, self.position) + 1
+        if start or back:
+            return self.buffer[start or back : self.position]
+        return self._before + self.buffer[: self.position]

@@ -34,7 +34,6 @@ __all__ = ["ADAPTERS", "UNKNOWN", "Adapter", "Detection", "adapt", "adapter", "d
 
 ADAPTERS: Final[tuple[Adapter, ...]] = (
     icpc.PACKAGE,
-    icpc.FOLDER,
     programs.EXERCISM,
     programs.QUIXBUGS,
     sandboxfusion.SANDBOX,

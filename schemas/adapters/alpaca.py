@@ -82,7 +82,8 @@ def _make_alpaca(row: Row) -> Made:
 def _earlier_turns(row: Row) -> tuple[list[Message], str]:
     """LLaMA-Factory's `system` and `history` columns as messages."""
     system_key = first_key(row, "system", "system_prompt") or "system"
-    system, history = row.get(system_key), row.get("history") or []
+    system, history = row.get(system_key), row.get("history")
+    history = [] if history is None else history
     if not isinstance(system, str | None):
         raise wrong_type(system_key, system, "text")
     turns: list[Message] = [{"role": "system", "content": system}] if system else []

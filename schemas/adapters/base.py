@@ -190,9 +190,3 @@ def put(draft: Draft, **columns: Any) -> Draft:
         if value is not None and value != [] and value != {}:
             draft[name] = value  # type: ignore[literal-required]
     return draft
-
-
-def expect_content(draft: Draft, *columns: str) -> None:
-    """Raise BadRow unless one of `columns` says something."""
-    if not any(isinstance(value := draft.get(column), str) and value.strip() for column in columns):
-        raise BadRow("missing_content", f"'{columns[0]}' is empty", columns[0])

@@ -84,7 +84,7 @@ def conversation(row: Row, key: str, kind: str = "sft") -> Made:
     tools_key = first_key(row, *_TOOLS)
     if tools_key:
         used.append(tools_key)
-        put(draft, tools=as_json_text(row[tools_key]) if row[tools_key] else None)
+        put(draft, tools=as_json_text(row[tools_key]) if row[tools_key] not in ("", [], {}) else None)
     if kind == "sft":
         rests = _settle(draft, turns, raws, rests)
     else:

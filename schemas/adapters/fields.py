@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from schemas.adapters.base import Adapter, Row, as_json_text, missing, number, put, wrong_type
+from schemas.adapters.base import Adapter, Row, as_json_text, missing, number, put, to_json, wrong_type
 from schemas.adapters.messages import read_messages
 from schemas.errors import BadRow, RecipeError, nearest
 from schemas.record import CONTENT_COLUMNS, KINDS, Draft, Kind
@@ -19,8 +19,13 @@ _ABSENT: Final = object()
 
 
 def field_map(primary: Adapter, row: Row) -> dict[str, str]:
-    """Source key to the canonical column(s) its content went into, for one row; BadRow where it cannot be read."""
-    drafts = primary.read(row)
+    """Source key to the canonical column(s) its content went into, for one row; empty for a row it cannot read."""
+    if not isinstance(row, Mapping):
+        return {}
+    try:
+        drafts = primary.read(row)
+    except BadRow:
+        return {}
     return {key: _columns_of(key, value, drafts) for key, value in row.items()}
 
 
@@ -37,14 +42,16 @@ def _columns_of(key: str, value: Any, drafts: list[Draft]) -> str:
 
 
 def _is_in(leaves: list[Any], column: Any) -> bool:
+    """Whether the most telling leaf of a field, its longest text, is in a column, as text or within JSON text."""
     if column is None:
         return False
     held = list(_leaves(column))
     texts = [leaf for leaf in held if isinstance(leaf, str)]
-    first = leaves[0]
-    if isinstance(first, str):
-        return any(first.strip() in each for each in texts)
-    return first in held or any(str(first) == each for each in texts)
+    longest = max((leaf for leaf in leaves if isinstance(leaf, str)), key=len, default=None)
+    if longest is None:
+        return leaves[0] in held or str(leaves[0]) in texts
+    written = (longest.strip(), to_json(longest)[1:-1])
+    return any(form in each for each in texts for form in written)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""ICPC / Kattis problem packages, as a row made of one or as the map of their files."""
+"""ICPC / Kattis problem packages, one per row."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from schemas.adapters.base import (
     Adapter,
     Made,
     Row,
-    has,
     identify,
     is_text,
     items,
     keeping_rest,
     made,
     mapping,
-    missing,
     put,
     text,
     to_json,
     without,
     wrong_type,
 )
-from schemas.adapters.languages import language_name, language_of_path
+from schemas.adapters.languages import language_name
 from schemas.errors import BadRow
 from schemas.record import Draft, Solution, Test
 
@@ -97,7 +95,8 @@ def _solutions(raws: list[Any]) -> tuple[list[Solution], list[Any]]:
         if not isinstance(raw, Mapping):
             raise wrong_type("submissions", raw, "a list of objects")
         code, language = raw.get("code"), language_name(raw.get("language"))
-        if not isinstance(code, str) or not code.strip() or language is None:
+        beside_others = str(raw.get("path") or "").count("/") > 2  # one file of a program of several
+        if not isinstance(code, str) or not code.strip() or language is None or beside_others:
             rests.append(dict(raw))
             continue
         claimed = str(raw.get("expected") or "")
@@ -155,72 +154,4 @@ def _float(written: str) -> float | None:
         return None
 
 
-def _folder(row: Row) -> str | None:
-    files = row.get("files")
-    return "is a folder with a problem.yaml" if isinstance(files, Mapping) and "problem.yaml" in files else None
-
-
-def _make_folder(row: Row) -> Made:
-    """A package as `{"package": name, "files": {path in the package: text}}`."""
-    files = {str(name): body for name, body in mapping(row, "files").items()}
-    package = package_row(files)
-    taken = _taken(package)
-    draft, used = _make_package(package)
-    left = {name: body for name, body in files.items() if name not in taken}
-    meta = {**draft[0].get("meta", {}), **{key: value for key, value in package.items() if key not in used}}
-    put(draft[0], meta={**meta, **({"files": left} if left else {})})
-    identify(draft[0], row.get("package"))
-    return made(draft[0], "files", *(["package"] if "source_id" in draft[0] else []))
-
-
-def package_row(files: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of a package from its text files by path: tests, submissions, statements and validators gathered."""
-    if not has(files, "problem.yaml"):
-        missing(files, "problem.yaml")
-    names = sorted(name for name in files if isinstance(files[name], str))
-    return {
-        "problem_yaml": files["problem.yaml"],
-        "statement": {name: files[name] for name in names if _ANY_STATEMENT.search(name)},
-        "tests": [_test_files(files, name) for name in names if name.startswith("data/") and name.endswith(".in")],
-        "submissions": [_submission(files, name) for name in names if _is_submission(name)],
-        "validators": {name: files[name] for name in names if "_validator" in name.partition("/")[0]},
-        "meta_files": {name: files[name] for name in names if name in (".timelimit", "domjudge-problem.ini")},
-    }
-
-
-def _taken(package: Mapping[str, Any]) -> set[str]:
-    """Names of the files whose text is in the row of a package."""
-    tests, submissions = package["tests"], package["submissions"]
-    return {
-        "problem.yaml",
-        *package["statement"],
-        *package["validators"],
-        *package["meta_files"],
-        *(f"{test['path']}.in" for test in tests),
-        *(f"{test['path']}.ans" for test in tests if "answer" in test),
-        *(submission["path"] for submission in submissions),
-    }
-
-
-def _test_files(files: Mapping[str, Any], name: str) -> dict[str, str]:
-    answer = files.get(f"{name[:-3]}.ans")
-    test = {"path": name[:-3], "input": files[name]}
-    return {**test, "answer": answer} if isinstance(answer, str) else test
-
-
-def _is_submission(name: str) -> bool:
-    """Single-file submissions only: a folder of files is kept, but is not a program we can run."""
-    return name.startswith("submissions/") and name.count("/") == 2
-
-
-def _submission(files: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {
-        "path": name,
-        "expected": name.split("/")[1],
-        "language": language_of_path(name),
-        "code": files[name],
-    }
-
-
 PACKAGE: Final = Adapter("icpc_package", "problem packages, one per row", _package, keeping_rest(_make_package))
-FOLDER: Final = Adapter("problem_folder", "problem packages as a map of files", _folder, keeping_rest(_make_folder))

@@ -195,7 +195,9 @@ def _programs(value: Any, field: str, verdict: str) -> list[Solution]:
     codes, languages = (value.get("solution"), value.get("language")) if isinstance(value, Mapping) else (None, None)
     if not isinstance(codes, list | tuple) or not isinstance(languages, list | tuple) or len(codes) != len(languages):
         raise BadRow("wrong_type", f"'{field}' has no lists 'solution' and 'language' of one length", field)
-    named = [_CODECONTESTS.get(number) if isinstance(number, int) else language_name(number) for number in languages]
+    if not all(isinstance(each, str) or each in tuple(_CODECONTESTS) for each in languages):
+        raise BadRow("wrong_type", f"'{field}.language' is not 0 to {max(_CODECONTESTS)}, or a name", field)
+    named = [language_name(each) if isinstance(each, str) else _CODECONTESTS[each] for each in languages]
     return [
         each for code, language in zip(codes, named, strict=True) for each in solution_of(str(code), language, verdict)
     ]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.adapters.base import Row, as_json_text, first_key, to_json, without, wrong_type
+from schemas.adapters.base import Row, as_json_text, first_key, number, to_json, without, wrong_type
 from schemas.adapters.reasoning import split_think
 from schemas.errors import BadRow
 from schemas.record import Draft, Message, ToolCall
@@ -151,7 +151,9 @@ def _call(turn: Message, call: Row) -> dict[str, Any]:
     turn.setdefault("tool_calls", []).append(made)
     own = without(inner, "name", *((argument_key,) if argument_key else ()))
     rest = own if inner is call else without(call, "function") | ({"function": own} if own else {})
-    return {key: value for key, value in rest.items() if (key, value) != ("type", "function") and key not in made}
+    return {
+        key: value for key, value in rest.items() if (key, value) not in (("type", "function"), ("id", made.get("id")))
+    }
 
 
 def _add_fields(turn: Message, rest: dict[str, Any], raw: Row, field: str) -> None:
@@ -171,8 +173,9 @@ def _add_fields(turn: Message, rest: dict[str, Any], raw: Row, field: str) -> No
     elif ids is not None:
         rest["tool_call_ids"] = ids
     weight_key = first_key(raw, *_WEIGHT_KEYS)
-    if weight_key and isinstance(raw[weight_key], bool | int | float):
-        turn["weight"] = float(raw[weight_key])
+    weight = number(raw[weight_key]) if weight_key else None
+    if weight is not None:
+        turn["weight"] = weight
     elif weight_key:
         rest[weight_key] = raw[weight_key]
 

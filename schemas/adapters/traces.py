@@ -221,7 +221,7 @@ def _make_self_refine(row: Row) -> Made:
         "completion": text(row, "transferred_review"),
     }
     used = ["target_sentiment", "review", "transferred_review"]
-    if has(row, "record_id", "attempt"):
+    if all(isinstance(row.get(key), str | int) for key in ("record_id", "attempt")):
         draft["source_id"] = f"{row['record_id']}#{row['attempt']}"
         used += ["record_id", "attempt"]
     return made(draft, *used)

@@ -123,7 +123,7 @@ def _compare(pairs: Hashes, documents: Ints, sizes: Ints, plan: Plan) -> Edges:
     better, worse = unpack(pairs)
     component = components(better, worse, len(documents))
     order = np.lexsort((worse, better, component[better]))
-    return verify(better[order], worse[order], sizes, lambda numbers: plan.load(documents[numbers]))
+    return verify(better[order], worse[order], documents, sizes, plan.load)
 
 
 @jit

@@ -42,14 +42,7 @@ class Sets(NamedTuple):
 
 def shingle(texts: Texts, unit: Unit, size: int) -> Sets:
     """The shingle set of every text."""
-    kind, classes = UNITS.index(unit), tables().classes
-    counts = np.maximum(_count_tokens(texts.data, texts.offsets, classes, kind), 0)
-    room = np.where(counts >= size, counts - size + 1, np.minimum(counts, 1))
-    offsets = np.zeros(len(room) + 1, dtype=np.int64)
-    np.cumsum(room, out=offsets[1:])
-    values = np.empty(offsets[-1], dtype=np.uint64)
-    _fill(texts.data, texts.offsets, classes, kind, size, values, offsets)
-    return Sets(*_distinct(values, offsets))
+    return Sets(*_distinct(*_shingle(texts.data, texts.offsets, tables().classes, UNITS.index(unit), size)))
 
 
 def concatenate(parts: list[Sets]) -> Sets:
@@ -93,41 +86,39 @@ def _token(data: Bytes, at: int, end: int, classes: Bytes, kind: int) -> tuple[i
 
 
 @jit
-def _count_tokens(data: Bytes, offsets: Offsets, classes: Bytes, kind: int) -> npt.NDArray[np.int64]:
-    counts = np.zeros(len(offsets) - 1, dtype=np.int64)
-    for row in range(len(counts)):
-        at, _ = _token(data, offsets[row], offsets[row + 1], classes, kind)
-        while at >= 0:
-            counts[row] += 1
-            at, _ = _token(data, at, offsets[row + 1], classes, kind)
-    return counts
-
-
-@jit
 def _combine(ring: Hashes, first: int, count: int) -> np.uint64:
     """Hash of `count` token hashes in a ring buffer, in order, from position `first`."""
-    value = np.uint64(count)
-    for k in range(count):
-        value = (value ^ ring[(first + k) % len(ring)]) * _GOLDEN
+    value, at = np.uint64(count), first
+    for _ in range(count):
+        value = (value ^ ring[at]) * _GOLDEN
         value ^= value >> _S29
+        at = at + 1 if at + 1 < len(ring) else 0
     return mix(value)
 
 
 @jit
-def _fill(data: Bytes, offsets: Offsets, classes: Bytes, kind: int, size: int, values: Hashes, starts: Offsets) -> None:
+def _shingle(data: Bytes, offsets: Offsets, classes: Bytes, kind: int, size: int) -> tuple[Hashes, Offsets]:
+    """Hashes of all shingles in order, repeats included, and where those of each text begin."""
     ring = np.zeros(size, dtype=np.uint64)
+    values = np.empty(len(data), dtype=np.uint64)  # a token has at least a byte; pages not written cost nothing
+    ends = np.zeros_like(offsets)
+    used = 0
     for row in range(len(offsets) - 1):
-        seen, out = 0, starts[row]
+        seen, slot = 0, 0
         at, token = _token(data, offsets[row], offsets[row + 1], classes, kind)
         while at >= 0:
-            ring[seen % size] = token
+            ring[slot] = token
+            slot = slot + 1 if slot + 1 < size else 0
             seen += 1
             if seen >= size:
-                values[out] = _combine(ring, seen % size, size)
-                out += 1
+                values[used] = _combine(ring, slot, size)
+                used += 1
             at, token = _token(data, at, offsets[row + 1], classes, kind)
         if 0 < seen < size:
-            values[out] = _combine(ring, 0, seen)
+            values[used] = _combine(ring, 0, seen)
+            used += 1
+        ends[row + 1] = used
+    return values, ends
 
 
 @jit

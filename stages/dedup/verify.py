@@ -18,19 +18,23 @@ FETCHED: Final = 2_000_000
 """Shingles whose text is fetched at once."""
 
 Load = Callable[[Ints], Sets]
-"""The shingle sets of the named documents, in the order asked for."""
+"""The shingle sets of the named pool rows, in the order asked for."""
 
 
-def verify(better: Ints, worse: Ints, sizes: Ints, load: Load) -> Edges:
-    """The pairs with the Jaccard similarity of their shingle sets. `sizes` holds the size of every document's set.
+def verify(better: Ints, worse: Ints, documents: Ints, sizes: Ints, load: Load) -> Edges:
+    """The pairs with the Jaccard similarity of their shingle sets.
 
-    The order of the pairs decides how often a document is loaded: neighbours should share documents.
+    `documents` holds the pool row of every document, `sizes` the size of its set. Texts are read in pool order, once
+    for every chunk of pairs they are part of: neighbouring pairs should share documents.
     """
     similarity = np.zeros(len(better), dtype=np.float64)
     for part in chunks(better, worse, sizes, HELD):
         rows, inverse = np.unique(np.concatenate([better[part], worse[part]]), return_inverse=True)
-        sets = _load(rows, sizes, load)
-        left, right = np.split(inverse, 2)
+        order = np.argsort(documents[rows])
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        sets = _load(documents[rows[order]], sizes[rows[order]], load)
+        left, right = np.split(place[inverse], 2)
         similarity[part] = jaccard(sets.values, sets.offsets, left, right)
     return Edges(better, worse, similarity)
 
@@ -43,9 +47,8 @@ def chunks(better: Ints, worse: Ints, sizes: Ints, budget: int) -> Iterator[slic
 
 
 def _load(rows: Ints, sizes: Ints, load: Load) -> Sets:
-    """Shingle sets of `rows`, fetched a bounded number of shingles at a time."""
-    pieces = np.cumsum(sizes[rows]) // FETCHED
-    starts = np.flatnonzero(np.diff(pieces, prepend=-1))
+    """Shingle sets of pool rows, fetched a bounded number of shingles at a time."""
+    starts = np.flatnonzero(np.diff(np.cumsum(sizes) // FETCHED, prepend=-1))
     return concatenate([load(part) for part in np.split(rows, starts[1:])])
 
 

@@ -32,7 +32,8 @@ def log_weights(column: pa.ListArray, ratio: Floats, normalise: Normalise) -> Fl
     """Log importance weight of each row: the sum over its n-grams, or their mean, which does not favour short rows."""
     lengths = np.diff(column.offsets.to_numpy())
     parents = np.repeat(np.arange(len(column)), lengths)
-    sums = np.bincount(parents, weights=ratio[column.flatten().to_numpy()], minlength=len(column))
+    weighted = np.bincount(parents, weights=ratio[column.flatten().to_numpy()], minlength=len(column))
+    sums = weighted.astype(np.float64)
     return sums if normalise == "sum" else sums / np.maximum(lengths, 1)
 
 

@@ -18,6 +18,7 @@ from .verdict import Attempt, Outcome
 
 _COMPILING: Final = Limits(cpu_s=60, memory_mb=2048, output_bytes=64 << 20, processes=64)
 _NODE_START: Final = 512  # MiB that node itself needs besides its heap
+_NODE_ENV: Final = {"OPENSSL_CONF": "/dev/null"}  # where /etc cannot be read
 _BOOT: Final = """(()=>{
 const fs=require('fs'),{Module}=require('module'),util=require('util');
 const d=JSON.parse(fs.readFileSync(3,'utf8'));fs.closeSync(3);
@@ -73,7 +74,7 @@ def _without_address_space(limits: Limits) -> Limits:
 
 def _node(tool: str, payload: dict[str, Any], data: bytes, limits: Limits) -> Process:
     heap = f"--max-old-space-size={limits.memory_mb - _NODE_START}"
-    started = {"keep": True, "argv": ["node", heap, "--stack-size=3900", "-e", _BOOT], "env": {}, **payload}
+    started = {"keep": True, "argv": ["node", heap, "--stack-size=3900", "-e", _BOOT], "env": _NODE_ENV, **payload}
     return Process("native", started, data, limits, program=tool, stack_mb=8)
 
 
@@ -146,6 +147,7 @@ def _with_tests(problem: Problem, code: str, nonce: str) -> str:
     """Program and tests in one source file; after the tests, a report that carries the nonce."""
     name = problem.entry
     tests = problem.test_code
+    code = _MAIN.sub("static int main_of_program_() {", code, count=1)
     complete = bool(name) and re.search(rf"\b{re.escape(name)}\s*\(", code) is not None
     if complete:
         includes = [line for line in problem.prompt.splitlines() if line.startswith(("#include", "using "))]

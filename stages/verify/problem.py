@@ -15,7 +15,7 @@ from stages.sandbox import Limits
 from .compare import TOLERANCE, Rules
 
 Kind = Literal["stdio", "functional", "source", "reference", "none"]
-_RUNNABLE: Final = ("input", "output", "code")
+_INVALID: Final = ("data/bad/", "data/invalid")  # inputs that a package's validators must refuse: no tests
 _KEPT: Final = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
 # What a test does inside the program's own process; such a test cannot be run apart from it.
 _INSIDE: Final = re.compile(
@@ -65,6 +65,25 @@ class Problem:
         return bool(_INSIDE.search(self.test_code))
 
     @property
+    def own(self) -> frozenset[str]:
+        """Names that the problem asks for: the entry point, else what the reference defines."""
+        head = re.split(r"[.(]", self.entry)[0]
+        if head:
+            return frozenset({head})
+        return frozenset(_defined(self.references[0].code)) if self.references else frozenset()
+
+    @property
+    def modules(self) -> dict[str, str]:
+        """Modules that the tests bring along, by name."""
+        files = self.judge.get("files")
+        named = files.items() if isinstance(files, Mapping) else ()
+        return {
+            name.rpartition("/")[2].removesuffix(".py"): text
+            for name, text in named
+            if name.endswith(".py") and isinstance(text, str) and text.strip() not in self.test_code
+        }
+
+    @property
     def references(self) -> tuple[Program, ...]:
         """Solutions that are not meant to be wrong."""
         return tuple(program for program in self.programs if program.claim in (None, "accepted"))
@@ -106,7 +125,7 @@ def problem(record: Mapping[str, Any]) -> Problem:
     """Read a record's columns (`tests`, `test_code`, `test_type`, `entry_point`, `solutions`, `judge`, …)."""
     judge = _judge(record.get("judge"))
     tests = [dict(test) for test in record.get("tests") or ()]
-    usable = [test for test in tests if any(isinstance(test.get(key), str) for key in _RUNNABLE)]
+    usable = [test for test in tests if _usable(test)]
     entry = str(record.get("entry_point") or "")
     language = str(record.get("language") or "python")
     prompt = str(record.get("prompt") or "")
@@ -126,6 +145,12 @@ def problem(record: Mapping[str, Any]) -> Problem:
         prompt=prompt,
         programs=tuple(_programs(record.get("solutions") or (), language)),
     )
+
+
+def _usable(test: Mapping[str, Any]) -> bool:
+    """A check with a right answer; not a reference to a missing file."""
+    right = isinstance(test.get("output"), str) or isinstance(test.get("code"), str)
+    return right and not str(test.get("name") or "").startswith(_INVALID)
 
 
 def _judge(value: Any) -> dict[str, Any]:
@@ -154,8 +179,8 @@ def _checks(tests: Sequence[Mapping[str, Any]]) -> list[Check]:
     """Tests given as data, duplicates once, the longest inputs first: what is wrong or slow shows there soonest."""
     made = {}
     for at, test in enumerate(tests):
-        if isinstance(test.get("input"), str) or isinstance(test.get("output"), str):
-            key = (test.get("input") or "", test.get("output") or "")
+        if isinstance(test.get("output"), str):
+            key = (str(test.get("input") or ""), str(test["output"]))
             made.setdefault(key, Check(str(test.get("name") or f"test {at + 1}"), *key))
     return sorted(made.values(), key=lambda check: -len(check.input))
 
@@ -166,6 +191,14 @@ def _programs(solutions: Sequence[Mapping[str, Any]], language: str) -> list[Pro
         for at, each in enumerate(solutions)
         if each.get("code")
     ]
+
+
+def _defined(code: str) -> list[str]:
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def _preamble(judge: Mapping[str, Any], prompt: str, entry: str) -> str:

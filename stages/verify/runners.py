@@ -171,6 +171,8 @@ def _apart(problem: Problem, code: str, sandbox: Sandbox, limits: Limits, stop_e
         "test_code": problem.test_code,
         "preamble": problem.preamble,
         "entry": problem.entry,
+        "own": sorted(problem.own),
+        "modules": problem.modules,
         "stop_early": stop_early,
     }
     judging = Process("judge", judge, limits=together)
@@ -229,6 +231,7 @@ def _whole(problem: Problem, code: str, sandbox: Sandbox, limits: Limits, stop_e
         "entry": problem.entry,
         "name": "solution",
         "aliases": _imported(problem),
+        "modules": problem.modules,
         "nonce": nonce,
         "stop_early": stop_early,
     }

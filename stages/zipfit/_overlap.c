@@ -2,7 +2,7 @@
 #include "_common.h"
 
 enum { ORDERS = 5, LONGEST = 8, TABLE_BITS = 16, TABLE = 1 << TABLE_BITS };
-static const u8 IS_ORDER[LONGEST + 1] = {0, 0, 0, 1, 1, 1, 1, 0, 1}; /* 3, 4, 5, 6 and 8 bytes */
+static const u8 IS_ORDER[LONGEST + 1] = {0, 1, 1, 1, 1, 0, 0, 0, 1}; /* 1, 2, 3, 4 and 8 bytes */
 
 /* How many targets have an n-gram in the slot, and the number of the last text that had one. */
 typedef struct { u16 targets, stamp; } Slot;
@@ -10,7 +10,7 @@ typedef struct { Slot slot[ORDERS][TABLE]; } Grams;
 
 /* For each new slot of a text: its count of targets into `sum`, and `step` onto the count. */
 static void visit(Grams *g, const u8 *text, int64_t n, u16 stamp, u16 step, int64_t *sum) {
-    for (int64_t i = 0; i + 3 <= n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         u32 h = 0x811c9dc5u; /* FNV-1a, byte by byte, then a mix: the same on every machine */
         for (int k = 1, o = 0; k <= LONGEST && i + k <= n; k++) {
             h = (h ^ text[i + k - 1]) * 0x01000193u;
@@ -31,7 +31,7 @@ static u16 next_stamp(Grams *g, u16 stamp) {
     return 1;
 }
 
-/* For every text and each order (3, 4, 5, 6, 8 bytes): in how many targets its distinct n-grams occur, summed.
+/* For every text and each order (1, 2, 3, 4, 8 bytes): in how many targets its distinct n-grams occur, summed.
  * At most 65,535 targets. out: nx rows of five, zero on entry. Returns 0; -1: out of memory; -3: more. */
 API int zipfit_overlap(const u8 *x, const int64_t *x_at, int64_t nx, const u8 *t, const int64_t *t_at, int64_t nt,
                        int64_t *out) {

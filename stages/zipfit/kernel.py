@@ -17,7 +17,7 @@ from stages.zipfit.packed import Ints, Packed
 
 Lengths = npt.NDArray[np.int32]
 LEVELS: Final = range(1, 10)
-ORDERS: Final = (3, 4, 5, 6, 8)
+ORDERS: Final = (1, 2, 3, 4, 8)
 """Bytes of the n-grams that `overlap` counts."""
 
 _CHUNK: Final = 64

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from .syscalls import TABLES
 
-_LD, _AND, _JEQ, _JGE, _RET = 0x20, 0x54, 0x15, 0x35, 0x06
+_LD, _AND, _JA, _JEQ, _JGE, _RET = 0x20, 0x54, 0x05, 0x15, 0x35, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _X32_BIT = 0x40000000
 _MASK32 = 0xFFFFFFFF
@@ -92,8 +92,18 @@ def _checks(tests: Sequence[Test]) -> list[Insn]:
     return code
 
 
-def _rule(number: int, body: list[Insn]) -> list[Insn]:
-    return [_insn(_JEQ, number, 0, len(body)), *body]
+def _search(starts: Sequence[int], bodies: Sequence[list[Insn]]) -> list[Insn]:
+    """A binary search: `bodies[i]` runs for numbers from `starts[i]` up to the next start.
+
+    The kernel runs a new filter once for every system call there is, so a long chain of comparisons costs at start.
+    """
+    if len(starts) == 1:
+        return bodies[0]
+    middle = len(starts) // 2
+    left, right = _search(starts[:middle], bodies[:middle]), _search(starts[middle:], bodies[middle:])
+    if len(left) < 256:
+        return [_insn(_JGE, starts[middle], len(left), 0), *left, *right]
+    return [_insn(_JGE, starts[middle], 0, 1), _insn(_JA, len(left)), *left, *right]
 
 
 def program(machine: str, pid: int, kind: str = "python") -> bytes:
@@ -103,7 +113,17 @@ def program(machine: str, pid: int, kind: str = "python") -> bytes:
     and programs, for g++ on untrusted source). `pid` is the only process that may be signalled.
     """
     numbers, arch = TABLES[machine]
-    code = [
+    actions = {numbers[name]: body for name, body in _actions(pid, kind).items() if name in numbers}
+    refuse = [_insn(_RET, _ERRNO | errno.EPERM)]
+    starts, bodies = [0], [refuse]
+    for number in sorted({*actions, *(number + 1 for number in actions)}):
+        body = actions.get(number, refuse)
+        if number and body != bodies[-1]:
+            starts.append(number)
+            bodies.append(body)
+        elif not number:
+            bodies[0] = body
+    head = [
         _insn(_LD, 4),
         _insn(_JEQ, arch, 1, 0),
         _insn(_RET, _KILL),
@@ -111,17 +131,15 @@ def program(machine: str, pid: int, kind: str = "python") -> bytes:
         _insn(_JGE, _X32_BIT, 0, 1),
         _insn(_RET, _KILL),
     ]
-    for name in _present(_PLAIN + (_COMPILER if kind == "compiler" else []), numbers):
-        code += _rule(numbers[name], [_insn(_RET, _ALLOW)])
+    return b"".join(struct.pack("=HBBI", *insn) for insn in [*head, *_search(starts, bodies)])
+
+
+def _actions(pid: int, kind: str) -> dict[str, list[Insn]]:
+    """What happens on each system call that is not simply refused."""
+    allow = [_insn(_RET, _ALLOW)]
+    actions = dict.fromkeys(_PLAIN + (_COMPILER if kind == "compiler" else []), allow)
     if kind != "compiler":
-        code += _rule(numbers["clone"], _checks([_THREAD]))
-    for name, tests in _conditional(pid, kind == "native"):
-        code += _rule(numbers[name], _checks(tests))
-    for name in _present(_MISSING, numbers):
-        code += _rule(numbers[name], [_insn(_RET, _ERRNO | errno.ENOSYS)])
-    code.append(_insn(_RET, _ERRNO | errno.EPERM))
-    return b"".join(struct.pack("=HBBI", *insn) for insn in code)
-
-
-def _present(names: Iterable[str], numbers: dict[str, int]) -> list[str]:
-    return [name for name in names if name in numbers]
+        actions["clone"] = _checks([_THREAD])
+    actions.update((name, _checks(tests)) for name, tests in _conditional(pid, kind == "native"))
+    actions.update(dict.fromkeys(_MISSING, [_insn(_RET, _ERRNO | errno.ENOSYS)]))
+    return actions

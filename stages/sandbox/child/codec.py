@@ -177,7 +177,9 @@ class Codec:
             if tag == "q":
                 target.extend(self._in(item) for item in body)
             elif tag == "s":
-                target.update(self._in(item) for item in body)
+                # By way of a frozenset, as the compiler fills a set display: programs that depend on the order of a
+                # set get the one they would have got.
+                target.update(frozenset([self._in(item) for item in body]))
             else:
                 target.update({self._in(key): self._in(value) for key, value in body})
             if tag == "dd":

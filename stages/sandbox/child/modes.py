@@ -131,6 +131,12 @@ def new_module(name: str) -> types.ModuleType:
     return module
 
 
+def add_modules(sources: dict[str, str]) -> None:
+    """Make modules that the tests bring along importable."""
+    for name, source in sources.items():
+        exec(compile(source, f"{name}.py", "exec"), new_module(name).__dict__)
+
+
 def finish(body: Callable[[], object]) -> None:
     """Run `body` and end the process the way the interpreter would."""
     status = _status(body)

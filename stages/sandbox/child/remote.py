@@ -247,4 +247,5 @@ class RemoteModule(types.ModuleType):
         except Gone:
             raise
         except Exception as error:
-            raise AttributeError(f"the program has no {name!r}") from error
+            title = self.__name__
+            raise AttributeError(f"no module {title!r} here, and the program has no {name!r}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import json
 import operator
 import os
@@ -27,9 +28,13 @@ _FORBIDDEN: Final = frozenset(
     gc.get_referrers gc.get_referents sys.addaudithook cpython.PyInterpreterState_New code.__new__
     sys.monitoring.register_callback""".split()
 )
-_INSIDE: Final = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame", "gi_code", "cr_code", "__code__"})
+_FRAMES: Final = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
+_REWIRING: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
 _PLAIN: Final = (int, str, float, bool, list, dict, set, tuple, frozenset, bytes, type(None))
+_MRO: Final = type.__dict__["__mro__"].__get__
+_HEAP_TYPE: Final = 1 << 9  # a class made by Python code, not by the interpreter
 _TOOLS: Final = (unittest.TestCase, operator, json, os, sys.modules[pytest_shim.__name__], pytest_shim.approx)
+_LIBRARY: Final = ("collections", "typing", "enum", "dataclasses", "functools", "unittest.mock", "unittest.case")
 Check = tuple[str, Callable[[], object]]
 
 
@@ -46,7 +51,7 @@ def run(payload: dict[str, Any]) -> None:
     try:
         checks = list(_checks(payload["test_code"], payload["entry"], _load(payload)))
     except BaseException as error:
-        report(name="setup", ok=False, error=type(error).__name__)
+        report(name="setup", ok=False, error=f"{type(error).__name__}: {error}"[:400])
         leave(0)
     for name, body in checks:
         if not run_check(name, body) and stop_early:
@@ -60,13 +65,14 @@ def _load(payload: dict[str, Any]) -> dict[str, Any]:
     module = modes.new_module(payload["name"])
     for name in payload.get("aliases", ()):
         sys.modules[name] = module
+    modes.add_modules(payload.get("modules", {}))
     exec(compile(payload["code"], f"{payload['name']}.py", "exec"), module.__dict__)
-    return {**module.__dict__, "__name__": "test_solution"}
+    return {**module.__dict__, "__name__": "test_solution", "__same__": _same}
 
 
 def _checks(source: str, entry: str, names: dict[str, Any]) -> Iterator[Check]:
     """Test methods and functions one by one; source with neither is one check as a whole."""
-    tree = ast.parse(source)
+    tree = _Asserts().visit(ast.parse(source))
     code = compile(tree, "test.py", "exec")
     titles = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
     if not any(title.startswith("test") for title in titles) and not any(map(has_tests, tree.body)):
@@ -118,7 +124,8 @@ def _runner(report: Callable[..., None], intact: Callable[[], bool]) -> Callable
 
 def _tamper_check() -> Callable[[], bool]:
     """A function that says whether builtins and the tools of the tests are still what they are now."""
-    watched = [(vars(tool), dict(vars(tool))) for tool in (builtins, *_TOOLS)]
+    watched = [(vars(tool), dict(vars(tool))) for tool in (builtins, sys.modules["unittest"], *_TOOLS)]
+    watched.append((globals(), dict(globals())))
     every, ignored = all, {"_", "__warningregistry__", "_type_equality_funcs", "environ"}
 
     def intact() -> bool:
@@ -131,28 +138,69 @@ def _tamper_check() -> Callable[[], bool]:
 
 def _honest_equal(self: unittest.TestCase, first: Any, second: Any, msg: Any = None) -> None:
     """`assertEqual` that does not take the word of an object of the program's for equality with a plain value."""
-    for value, other in ((first, second), (second, first)):
-        if type(other) in _PLAIN and not isinstance(value, _PLAIN) and type(value).__module__ not in sys.stdlib_module_names:
-            raise self.failureException(f"{type(value).__name__} is not a plain value")
-    if not first == second:
+    if not _same(first, second):
         raise self.failureException(self._formatMessage(msg, f"{first!r} != {second!r}"))
 
 
+def _same(first: Any, second: Any) -> bool:
+    """`==`, except that a class with an `__eq__` of its own never equals a plain value."""
+    for value, other in ((first, second), (second, first)):
+        if type(other) in _PLAIN and _judges_itself(type(value)):
+            return False
+    return bool(first == second)
+
+
+def _judges_itself(kind: type) -> bool:
+    definer = next(base for base in _MRO(kind) if "__eq__" in vars(base))
+    return definer not in _PLAIN and definer is not object and definer.__flags__ & _HEAP_TYPE != 0
+
+
+class _Asserts(ast.NodeTransformer):
+    """`assert a == b` becomes `assert __same__(a, b)`."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Assert:
+        """Only single comparisons for equality."""
+        test = node.test
+        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
+            sides = [test.left, test.comparators[0]]
+            node.test = ast.copy_location(ast.Call(ast.Name("__same__", ast.Load()), sides, []), test)
+        return ast.fix_missing_locations(node)
+
+
 def _guard(leave: Callable[[int], None]) -> Callable[[str, tuple[Any, ...]], None]:
-    forbidden, inside, frame_of, busy = _FORBIDDEN, _INSIDE, sys._getframe, [False]
-    allowed = (traceback.clear_frames.__code__,)  # assertRaises clears the frames of what it caught
+    forbidden, frame_of, busy = _FORBIDDEN, sys._getframe, [False]
+    attributes = {"object.__getattr__": _FRAMES, "object.__setattr__": _REWIRING, "object.__delattr__": _REWIRING}
+    allowed, say = _trusted_code(), os.write
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        if busy[0] or not (event in forbidden or event[:7] in ("ctypes.", "object.")):
+        named = attributes.get(event, ())
+        if busy[0] or not (event in forbidden or event[:7] == "ctypes." or (named and args[1] in named)):
             return
-        if event[:7] == "object.":
-            if args[1] not in inside:
-                return
-            busy[0] = True
-            caller = frame_of(1).f_code
-            busy[0] = False
-            if caller in allowed:
-                return
-        leave(99)
+        busy[0] = True
+        caller = frame_of(1).f_code
+        busy[0] = False
+        if caller not in allowed:
+            say(2, f"forbidden here: {event} {args[1:2]}\n".encode())
+            leave(99)
 
     return hook
+
+
+def _trusted_code() -> frozenset[types.CodeType]:
+    """Code of the library that looks at frames for a good reason and does not hand them out."""
+    found = {traceback.clear_frames.__code__}  # assertRaises clears the frames of what it caught
+    todo: list[Any] = []
+    for name in _LIBRARY:
+        module = importlib.import_module(name)
+        todo += [value for value in vars(module).values() if getattr(value, "__module__", "") == name]
+    while todo:
+        value = todo.pop()
+        value = getattr(value, "__func__", value)
+        if isinstance(value, type):
+            todo += [inner for inner in vars(value).values() if not isinstance(inner, type)]
+        elif isinstance(value, types.FunctionType):
+            todo.append(value.__code__)
+        elif isinstance(value, types.CodeType) and value not in found:
+            found.add(value)
+            todo += list(value.co_consts)
+    return frozenset(found)

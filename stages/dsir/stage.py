@@ -1,0 +1,98 @@
+"""The `dsir` stage: importance resampling towards a target."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from stages.contract import DECIDES, Decisions, Scores, Stage, State
+from stages.dsir.ngrams import BUCKETS, ngram_column
+from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
+from stages.text import TEXT_COLUMNS, On, render
+from stages.zipfit.ranking import Keep, best_first, mask, quota, reasons, shortfall, tie_breaker, within
+from stages.zipfit.targets import TargetSets, load_targets
+
+Floats = npt.NDArray[np.float64]
+
+
+class Dsir(Stage):
+    """Keep rows whose n-grams are likelier in the target than in the pool.
+
+    The defaults are the published method's: the log importance weight is a sum over n-grams, and rows are drawn without
+    replacement by it (Gumbel top-k). A sum favours short rows; `normalise: per_token` with `laplace: 0.1` does not, and
+    separates sources better. Unlike `data-selection`, no row is dropped for having fewer than 100 words unless
+    `min_words` says so.
+    """
+
+    name: ClassVar[str] = "dsir"
+    reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
+    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    internal: ClassVar[tuple[str, ...]] = ("ngrams",)
+
+    target: TargetSets = Field(description="Files of target rows.", json_schema_extra=DECIDES)
+    keep: Keep = Field(description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
+    on: On = Field("text", description="What is compared: text, prompt, response, messages or code.")
+    buckets: int = Field(BUCKETS, ge=1, le=65_536, description="Buckets that n-grams are hashed into.")
+    normalise: Normalise = Field("sum", description="sum, or per_token: the mean.", json_schema_extra=DECIDES)
+    laplace: float = Field(0.0, ge=0, description="Added to every count.", json_schema_extra=DECIDES)
+    choose: Literal["gumbel", "top"] | None = Field(
+        None, description="Draw, or take the highest; by default draw for a sum, take for per_token.",
+        json_schema_extra=DECIDES,
+    )  # fmt: skip
+    min_words: int = Field(0, ge=0, description="Drop rows of fewer words.", json_schema_extra=DECIDES)
+    seed: int = Field(0, ge=0, le=2**64 - 1, description="Of the draw.", json_schema_extra=DECIDES)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.choose == "gumbel" and self.normalise == "per_token":
+            raise ValueError("a draw needs weights of whole rows: `choose: gumbel` goes with `normalise: sum`")
+        return self
+
+    def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
+        """`ngrams` (buckets, for `decide`) and `n_tokens`; null tokens where there is no text."""
+        texts = render(batch, self.on)
+        grams, sizes = ngram_column(pc.fill_null(texts, "").to_pylist(), self.buckets)
+        sizes = pc.if_else(texts.is_null(), pa.scalar(None, pa.int32()), sizes)
+        return pa.RecordBatch.from_pydict({"ngrams": grams, "n_tokens": sizes})
+
+    def decide(self, scores: Scores) -> Decisions:
+        """Draw or take rows by log importance weight, which is also the score of every row."""
+        weight = self.weights(scores)
+        table = scores.table(["n_tokens", "content_hash"])
+        tokens = pc.fill_null(table["n_tokens"], -1).cast(pa.int64()).to_numpy()
+        ties = tie_breaker(table["content_hash"].combine_chunks())
+        short = (tokens >= 0) & (tokens < self.min_words)
+        ranked = np.where(short, np.nan, weight + self._noise(ties))
+        limit = quota(self.keep, len(weight))
+        chosen = within(best_first(ranked, ties), np.maximum(tokens, 0), limit)
+        keep = mask(chosen, len(weight))
+        why = pc.if_else(pa.array(short), f"fewer than {self.min_words} words", reasons(weight, keep, "importance"))
+        return Decisions(keep, why, weight, warnings=shortfall("dsir", len(chosen), limit))
+
+    def weights(self, scores: Scores) -> Floats:
+        """Log importance weight of every row, NaN where there is no text; the pool is the raw distribution."""
+        texts = load_targets(self.target, self.on).texts
+        target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in texts], self.buckets)
+        raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), self.buckets)
+        ratio = log_ratio(counts([target], self.buckets), raw, self.laplace)
+        parts = [self._weights(batch, ratio) for batch in scores.scores(["ngrams", "n_tokens"])]
+        return np.concatenate([np.empty(0), *parts])
+
+    def _weights(self, batch: pa.RecordBatch, ratio: Floats) -> Floats:
+        missing = np.asarray(batch["n_tokens"].is_null())
+        return np.where(missing, np.nan, log_weights(batch["ngrams"], ratio, self.normalise))
+
+    def _noise(self, ties: npt.NDArray[np.uint64]) -> Floats:
+        """Standard Gumbel noise from seed and content, so that the order of rows does not matter."""
+        if self.choose == "top" or (self.choose is None and self.normalise == "per_token"):
+            return np.zeros(len(ties))
+        x = ties ^ np.uint64(np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        uniform = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) + 0.5
+        return np.asarray(-np.log(-np.log(uniform / 2.0**53)))

@@ -1,0 +1,208 @@
+"""The best rows by an exact score, with few exact evaluations.
+
+A linear model of cheap features, fitted on exactly scored pilots, predicts every row's value. The best rows by that
+prediction are scored against a few pivot targets, which sharpens it, and the best of them exactly: this gives a cut.
+Every row whose prediction plus the margin (the largest error on pilots left out of the fit) reaches the cut takes the
+same two steps, until there is none left. What is returned is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.contract import BoolArray, IntArray
+from stages.zipfit.ranking import Ties
+
+Floats = npt.NDArray[np.float64]
+
+PILOTS: Final = 500
+PIVOTS: Final = 8
+_FOLDS: Final = 5
+_RIDGE: Final = 1e-3
+_WIDEST: Final = 5.0
+_STEP: Final = 128
+_PIECE: Final = 4_096
+
+
+class Model(NamedTuple):
+    """A ridge regression and the errors it made on pilots that it had not seen."""
+
+    centre: Floats
+    scale: Floats
+    weights: Floats
+    errors: Floats
+
+    def predict(self, features: Floats) -> Floats:
+        """One value per row of `features`."""
+        return np.asarray(_design(features, self.centre, self.scale) @ self.weights)
+
+    def learn(self, errors: Floats) -> Model:
+        """The same model with more errors known. The best rows are unlike the pilots: their errors count as well."""
+        return self._replace(errors=np.concatenate([self.errors, errors]))
+
+    @property
+    def margin(self) -> float:
+        """The largest underestimate of a pilot, but no more than five standard deviations: one odd row costs much."""
+        return float(min(np.max(self.errors, initial=0.0), _WIDEST * np.std(self.errors)))
+
+
+class Affine(NamedTuple):
+    """What turns a row's value into the score that rows are ranked by: `slope * value + offset`, slope > 0."""
+
+    slope: Floats
+    offset: Floats
+
+
+class Problem(NamedTuple):
+    """What the cascade asks its caller for.
+
+    features: cheap features of the named rows; pivots: their values against the pivot targets; exact: their values.
+    """
+
+    features: Callable[[IntArray], Floats]
+    pivots: Callable[[IntArray], Floats]
+    exact: Callable[[IntArray], Floats]
+
+
+class Found(NamedTuple):
+    """`value` is exact where `is_exact`, else the prediction; `expected_missed` rows that belong among the best."""
+
+    value: Floats
+    is_exact: BoolArray
+    expected_missed: float
+
+
+def fit_model(features: Floats, values: Floats) -> Model:
+    """Ridge regression with errors from five folds (values minus predictions)."""
+    centre, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    design = _design(features, centre, scale)
+    fold = np.arange(len(values)) % _FOLDS
+    errors = np.zeros(len(values))
+    for k in range(_FOLDS):
+        held = fold == k
+        errors[held] = values[held] - design[held] @ _solve(design[~held], values[~held])
+    return Model(centre, scale, _solve(design, values), errors)
+
+
+def pilot_rows(ties: Ties, usable: BoolArray, count: int = PILOTS) -> IntArray:
+    """Rows of the lowest content hashes: a random sample that does not depend on the order of the rows."""
+    rows = np.flatnonzero(usable)
+    return rows[np.argsort(ties[rows], kind="stable")[:count]]
+
+
+def choose_pivots(values: Floats, aggregated: Floats, count: int = PIVOTS) -> IntArray:
+    """Targets (columns of the pilots' `values`) that together explain the aggregated value best, found greedily."""
+    chosen: list[int] = []
+    left = aggregated - aggregated.mean()
+    centred = values - values.mean(axis=0)
+    norms = np.maximum(np.sqrt((centred**2).sum(axis=0)), 1e-12)
+    for _ in range(min(count, values.shape[1])):
+        fit = np.abs(left @ centred) / norms
+        fit[chosen] = -1.0
+        chosen.append(int(np.argmax(fit)))
+        basis = centred[:, chosen]
+        left = aggregated - aggregated.mean() - basis @ np.linalg.lstsq(basis, aggregated - aggregated.mean())[0]
+    return np.array(chosen, np.int64)
+
+
+class _Search:
+    """The state of one search: which rows have which kind of value."""
+
+    def __init__(self, problem: Problem, first: Model, second: Model, predicted: Floats, rank: Affine, k: int) -> None:
+        self.problem, self.first, self.second, self.rank, self.k = problem, first, second, rank, k
+        self.predicted, self.value = predicted, predicted.copy()
+        self.is_sharp = np.isnan(predicted)
+        self.is_exact = np.zeros(len(predicted), np.bool_)
+
+    def run(self) -> None:
+        """Sharpen and evaluate until no row is left that could be among the best."""
+        self._sharpen(self._top(~self.is_exact & ~self.is_sharp, self.k + self.k // 2))
+        self._evaluate(self._top(~self.is_exact & self.is_sharp, self.k))
+        self._sharpen(self._reaching(~self.is_exact & ~self.is_sharp, self.first))
+        while len(rows := self._reaching(~self.is_exact & self.is_sharp, self.second)):
+            self._evaluate(self._best_of(rows, max(_STEP, self.k // 20)))
+
+    def score(self) -> Floats:
+        """What rows are ranked by, exact or predicted."""
+        return self.rank.slope * self.value + self.rank.offset
+
+    def cut(self) -> float:
+        """The k-th best exact score."""
+        return _kth(self.score()[self.is_exact], self.k)
+
+    def _reaching(self, among: BoolArray, model: Model) -> IntArray:
+        with_margin = self.score() + self.rank.slope * model.margin
+        return np.flatnonzero(among & (with_margin >= self.cut()))
+
+    def _top(self, among: BoolArray, count: int) -> IntArray:
+        return self._best_of(np.flatnonzero(among), count)
+
+    def _best_of(self, rows: IntArray, count: int) -> IntArray:
+        score = self.score()[rows]
+        rows = rows[~np.isnan(score)]
+        return rows[np.argsort(-score[~np.isnan(score)], kind="stable")[:count]]
+
+    def _sharpen(self, rows: IntArray) -> None:
+        for part in _parts(rows):
+            self.value[part] = self.second.predict(np.hstack([self.problem.features(part), self.problem.pivots(part)]))
+        self.is_sharp[rows] = True
+
+    def _evaluate(self, rows: IntArray) -> None:
+        for part in _parts(rows):
+            exact = self.problem.exact(part)
+            self.second = self.second.learn(exact - self.value[part])
+            self.first = self.first.learn(exact - self.predicted[part])
+            self.value[part] = exact
+        self.is_exact[rows] = True
+
+    def expected_missed(self) -> float:
+        """Expected number of rows left out whose exact score would reach the cut, from the errors on pilots."""
+        return sum(
+            self._missed(model, np.flatnonzero(~self.is_exact & ~np.isnan(self.value) & rows))
+            for model, rows in ((self.first, ~self.is_sharp), (self.second, self.is_sharp))
+        )
+
+    def _missed(self, model: Model, rows: IntArray) -> float:
+        needed = (self.cut() - self.score()[rows]) / self.rank.slope[rows]
+        below = np.searchsorted(np.sort(model.errors), needed, side="left")
+        return float((len(model.errors) - below).sum()) / max(1, len(model.errors))
+
+
+def search(
+    problem: Problem, first: Model, predicted: Floats, pilots: IntArray, pilot_values: Floats, rank: Affine, k: int
+) -> Found:
+    """Exact values for at least the best `k` rows. `predicted` is NaN for rows that cannot be ranked."""
+    second = fit_model(np.hstack([problem.features(pilots), problem.pivots(pilots)]), pilot_values)
+    state = _Search(problem, first, second, predicted, rank, k)
+    state.value[pilots], state.is_exact[pilots] = pilot_values, True
+    if k > 0:
+        state.run()
+    return Found(state.value, state.is_exact, state.expected_missed() if k > 0 else 0.0)
+
+
+def _kth(scores: Floats, k: int) -> float:
+    """The k-th largest score; minus infinity where there are fewer."""
+    if len(scores) < k or k < 1:
+        return -np.inf if k >= 1 else np.inf
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k])
+
+
+def _parts(rows: IntArray) -> list[IntArray]:
+    """Pieces of rows in storage order, small enough to hold their texts."""
+    rows = np.sort(rows)
+    return [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
+
+
+def _design(features: Floats, centre: Floats, scale: Floats) -> Floats:
+    return np.hstack([np.ones((len(features), 1)), (features - centre) / scale])
+
+
+def _solve(design: Floats, values: Floats) -> Floats:
+    penalty = np.full(design.shape[1], _RIDGE * len(design))
+    penalty[0] = 0.0
+    return np.asarray(np.linalg.solve(design.T @ design + np.diag(penalty + 1e-9), design.T @ values))

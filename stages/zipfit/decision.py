@@ -1,0 +1,145 @@
+"""From scores to decisions for `zipfit`: combine, rank, keep."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.contract import Decisions, IntArray, Scores
+from stages.dsir.ngrams import BUCKETS, ngram_column
+from stages.dsir.weights import counts, log_ratio, log_weights
+from stages.text import On
+from stages.zipfit.alignment import Rule
+from stages.zipfit.cascade import Affine, Found
+from stages.zipfit.debias import centre_and_spread, fit_trend, z_score
+from stages.zipfit.diversity import dissimilar
+from stages.zipfit.ranking import Quota, TokenBudget, best_first, mask, quota, reasons, shortfall, tie_breaker, within
+from stages.zipfit.seek import Seeker
+from stages.zipfit.targets import Targets
+
+Floats = npt.NDArray[np.float64]
+
+
+class Settings(NamedTuple):
+    """The stage's parameters that a decision needs."""
+
+    mode: str
+    on: On
+    level: int
+    laplace: float
+    keep: float | int | TokenBudget
+    max_similarity: float | None
+
+
+class Columns(NamedTuple):
+    """Scalar score columns of all rows; NaN where a row has no value."""
+
+    value: Floats  # gain in mode debiased, alignment in mode zipfit
+    c_x: Floats
+    tokens: IntArray
+    ties: npt.NDArray[np.uint64]
+
+
+def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> Decisions:
+    """Keep the best rows within the quota."""
+    columns = _read(scores, settings.mode)
+    n, limit = len(columns.value), quota(settings.keep, len(columns.value))
+    dsir = _dsir(scores, targets, settings.laplace) if settings.mode == "debiased" else np.zeros(n)
+    dsir[np.isnan(columns.c_x)] = np.nan
+    found, notes = Found(columns.value, ~np.isnan(columns.value), 0.0), list[str]()
+    rank = _rank(columns.value, columns.c_x, dsir, settings.mode)
+    if n and np.isnan(columns.value).all() and not np.isnan(columns.c_x).all():
+        seeker = Seeker(scores, targets, rule, settings.level, settings.on, settings.mode == "debiased")
+        found, rank = seeker.find(
+            columns.ties, ~np.isnan(columns.c_x), _wanted(limit, columns.tokens, settings.max_similarity is not None),
+            lambda value: _rank(value, columns.c_x, dsir, settings.mode),
+        )  # fmt: skip
+        notes.append(_cascade_note(found, limit.rows))
+    score = rank.slope * found.value + rank.offset
+    order = best_first(np.where(found.is_exact, score, np.nan), columns.ties)
+    if settings.max_similarity is not None:
+        order = dissimilar(order, scores, settings.on, settings.max_similarity, limit.rows)
+    chosen = within(order, columns.tokens, limit)
+    keep = mask(chosen, n)
+    what = "debiased gain" if settings.mode == "debiased" else "alignment"
+    notes.extend(shortfall("zipfit", len(chosen), limit))
+    return Decisions(
+        keep, reasons(score, keep, what), score, detail=_detail(found, dsir, settings.mode), warnings=tuple(notes)
+    )
+
+
+def _read(scores: Scores, mode: str) -> Columns:
+    name = "gain" if mode == "debiased" else "alignment"
+    parts = [_part(batch, name) for batch in scores.scores([name, "c_x", "n_tokens", "content_hash"])]
+    parts.append(Columns(np.empty(0), np.empty(0), np.empty(0, np.int64), np.empty(0, np.uint64)))
+    return Columns(
+        np.concatenate([part.value for part in parts]),
+        np.concatenate([part.c_x for part in parts]),
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([part.ties for part in parts]),
+    )
+
+
+def _part(batch: pa.RecordBatch, name: str) -> Columns:
+    return Columns(
+        batch[name].to_numpy(zero_copy_only=False),
+        batch["c_x"].cast(pa.float64()).to_numpy(zero_copy_only=False),
+        pc.fill_null(batch["n_tokens"], 0).cast(pa.int64()).to_numpy(zero_copy_only=False),
+        tie_breaker(batch["content_hash"]),
+    )
+
+
+def _dsir(scores: Scores, targets: Targets, laplace: float) -> Floats:
+    """Mean log importance weight of each row's n-grams; the pool itself is the raw distribution."""
+    target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in targets.texts])
+    raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), BUCKETS)
+    ratio = log_ratio(counts([target], BUCKETS), raw, laplace)
+    parts = [log_weights(batch["ngrams"], ratio, "per_token") for batch in scores.scores(["ngrams"])]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def _rank(value: Floats, c_x: Floats, dsir: Floats, mode: str) -> Affine:
+    """How a row's gain or alignment becomes its score."""
+    known = ~np.isnan(value)
+    if mode == "zipfit" or not known.any():
+        return Affine(np.ones(len(value)), np.zeros(len(value)))
+    trend = fit_trend(c_x[known], value[known])
+    centre, spread = centre_and_spread(trend, np.where(np.isnan(c_x), 0.0, c_x))
+    return Affine(1 / spread, z_score(dsir) - centre / spread)
+
+
+def _wanted(limit: Quota, tokens: IntArray, diverse: bool) -> int:
+    """How many rows must be exact: the quota (rows of average size for a token budget), and more where some may go."""
+    rows = min(limit.rows, _affordable(limit, tokens))
+    return min(len(tokens), 2 * rows if diverse else rows)
+
+
+def _affordable(limit: Quota, tokens: IntArray) -> int:
+    if np.isinf(limit.tokens):
+        return len(tokens)
+    return int(1.5 * limit.tokens / max(1.0, float(tokens.mean()))) + 1
+
+
+def _cascade_note(found: Found, rows: int) -> str:
+    recall = rows / (rows + found.expected_missed) if rows else 1.0
+    exact, n = int(found.is_exact.sum()), len(found.is_exact)
+    return f"zipfit: {exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
+
+
+def _detail(found: Found, dsir: Floats, mode: str) -> pa.StringArray:
+    """What the score was made of, as JSON."""
+    name = "gain" if mode == "debiased" else "alignment"
+    pieces = [pa.array(np.where(found.is_exact, f'{{"exact":true,"{name}":', f'{{"exact":false,"{name}":'))]
+    pieces.append(_numbers(found.value))
+    if mode == "debiased":
+        pieces += [pa.scalar(',"dsir":'), _numbers(dsir)]
+    return pc.binary_join_element_wise(*pieces, pa.scalar("}"), "")
+
+
+def _numbers(values: Floats) -> pa.StringArray:
+    text = pc.round(pa.array(np.nan_to_num(values, nan=0.0)), 6).cast(pa.string())
+    return pc.if_else(pa.array(np.isnan(values)), "null", text)

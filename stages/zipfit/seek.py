@@ -1,0 +1,71 @@
+"""The cascade over a pool: reads scores and texts as the search asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.contract import BoolArray, IntArray, Scores
+from stages.text import On, columns_for, render
+from stages.zipfit.alignment import Rule, combine, gains
+from stages.zipfit.cascade import Affine, Found, Model, Problem, choose_pivots, fit_model, pilot_rows, search
+from stages.zipfit.features import COLUMNS, features, raw_features
+from stages.zipfit.kernel import cores, gzip_lengths
+from stages.zipfit.packed import Packed, pack_arrow
+from stages.zipfit.ranking import Ties
+from stages.zipfit.targets import Targets
+
+Floats = npt.NDArray[np.float64]
+
+_TEXTS = 512  # texts in memory at a time
+
+
+class Seeker:
+    """Values of rows on demand: `gain` in bytes if `by_gain`, else alignment."""
+
+    def __init__(self, scores: Scores, targets: Targets, rule: Rule, level: int, on: On, by_gain: bool) -> None:
+        self.scores, self.targets, self.rule = scores, targets, rule
+        self.level, self.on, self.by_gain = level, on, by_gain
+        self.raw = np.empty((0, 0), np.float32)
+
+    def find(self, ties: Ties, usable: BoolArray, k: int, ranking: Callable[[Floats], Affine]) -> tuple[Found, Affine]:
+        """Exact values for the best `k` usable rows, and how values become scores.
+
+        `ranking` sees predictions with errors like the pilots' added, so that spreads come out as exact values' would.
+        """
+        pilots = pilot_rows(ties, usable)
+        values = self.against(pilots, self.targets.texts)
+        aggregated = combine(values, self.rule)
+        self.raw = np.vstack([raw_features(batch) for batch in self.scores.scores(COLUMNS)])
+        first = fit_model(self._cheap(pilots), aggregated)
+        predicted = self._predict(first)
+        predicted[~usable] = np.nan
+        rank = ranking(predicted + first.errors[(ties % np.uint64(len(first.errors))).astype(np.int64)])
+        chosen = self.targets.texts.take(choose_pivots(values, aggregated))
+        problem = Problem(
+            features=self._cheap,
+            pivots=lambda rows: self.against(rows, chosen),
+            exact=lambda rows: combine(self.against(rows, self.targets.texts), self.rule),
+        )
+        return search(problem, first, predicted, pilots, aggregated, rank, k), rank
+
+    def against(self, rows: IntArray, targets: Packed) -> Floats:
+        """Values of the named rows against each of `targets`."""
+        parts = [self._values(rows[start : start + _TEXTS], targets) for start in range(0, len(rows), _TEXTS)]
+        return np.vstack([np.empty((0, len(targets))), *parts])
+
+    def _values(self, rows: IntArray, targets: Packed) -> Floats:
+        table = self.scores.fetch(rows, columns_for(self.on)).combine_chunks()
+        texts = pack_arrow(render(table.to_batches()[0], self.on))
+        found = gzip_lengths(texts, targets, self.level, cores())
+        gain = gains(found)
+        return gain if self.by_gain else gain / np.maximum(found.texts[:, None], found.targets[None, :])
+
+    def _cheap(self, rows: IntArray) -> Floats:
+        return features(self.raw[rows], len(self.targets.texts))
+
+    def _predict(self, model: Model) -> Floats:
+        pieces = np.array_split(np.arange(len(self.raw)), 64)
+        return np.concatenate([model.predict(self._cheap(rows)) for rows in pieces])

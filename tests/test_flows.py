@@ -1,0 +1,72 @@
+"""Prefect flows, under one temporary Prefect server for the whole module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from makes import alpaca_rows, run_here, tree, write_jsonl, write_recipe
+
+prefect = pytest.importorskip("prefect")
+
+from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.testing.utilities import prefect_test_harness  # noqa: E402
+
+import flows  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def harness() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def test_the_flow_writes_what_the_command_writes_and_shows_its_funnel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(100) + alpaca_rows(10))
+    recipe = write_recipe(tmp_path, stages=["dedup", "length"])
+    out = flows.curate(recipe, tmp_path / "flow")
+    run_here(recipe, tmp_path / "direct", tmp_path / "other-store")
+    assert tree(out / "data") == tree(tmp_path / "direct/data")
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs()
+        artifacts = client.read_artifacts()
+    assert {"ingest", "dedup", "length", "export", "publish"} <= {run.name for run in runs}
+    funnel = next(artifact for artifact in artifacts if artifact.key == "funnel")
+    assert "dedup" in str(funnel.data)
+    assert "110" in str(funnel.data)
+
+
+def test_the_shipped_code_flow_needs_enough_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    rows = [_problem(number, count) for number, count in enumerate([1, 4, 5, 9])]
+    write_jsonl(tmp_path / "problems.jsonl", rows)
+    out = flows.curate_code(str(tmp_path / "problems.jsonl"), tmp_path / "out")
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["stages"][-1]["stage"] == "tests"
+    assert manifest["stages"][-1]["dropped"] == 2
+    assert manifest["splits"] == {"train": 2}
+
+
+def _problem(number: int, tests: int) -> dict[str, str]:
+    words = " ".join(row["output"] for row in alpaca_rows(1, seed=number))
+    asserts = "".join(f"    assert candidate({n}) == {n + number}\n" for n in range(tests))
+    return {
+        "task_id": f"t/{number}", "prompt": f'def f{number}(n):\n    """{words}"""\n', "entry_point": f"f{number}",
+        "canonical_solution": f"    return n + {number}\n", "test": f"def check(candidate):\n{asserts}",
+    }  # fmt: skip
+
+
+def test_deployments_name_flows_and_parameters_that_exist() -> None:
+    document = yaml.safe_load((Path(flows.__file__).parent / "prefect.yaml").read_text())
+    assert document["deployments"]
+    for deployment in document["deployments"]:
+        flow = getattr(flows, deployment["entrypoint"].partition(":")[2])
+        known = set(flow.parameters.properties)
+        assert set(deployment["parameters"]) <= known
+        assert all("cron" in schedule and "timezone" in schedule for schedule in deployment["schedules"])
