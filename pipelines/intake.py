@@ -93,10 +93,11 @@ def find_units(recipe: Recipe, limit: int | None = None) -> list[Unit]:
     Raises:
         RecipeError: for a source without files, an unknown adapter or format, an unreadable file.
     """
-    return [unit for source in recipe.sources for unit in _source_units(source, recipe.base, limit)]
+    return [unit for source in recipe.sources for unit in source_units(source, recipe.base, limit)]
 
 
-def _source_units(source: Source, base: Path, limit: int | None) -> list[Unit]:
+def source_units(source: Source, base: Path, limit: int | None) -> list[Unit]:
+    """Every file of one source. Raises RecipeError as `find_units` does."""
     if source.adapter != "auto":
         find_adapter(source.adapter)
     if source.dataset is not None:

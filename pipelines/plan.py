@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+from pipelines.extras import find_extras
 from pipelines.intake import Unit, find_units, stored_report
 from pipelines.readers import decode, read_chunks, sniff
 from pipelines.recipe import Recipe, StageUse
@@ -24,6 +25,7 @@ def plan(recipe: Recipe, store: Store, limit: int | None = None) -> dict[str, An
     for use in recipe.stages:
         use.stage.check()
     units = find_units(recipe, limit)
+    find_extras(recipe)
     files = [_file(unit, store) for unit in units]
     return {
         "name": recipe.name, "store": str(store.root), "files": files,

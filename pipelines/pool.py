@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,10 +121,13 @@ class Scored:
 class ScoredPool:
     """The pool as `decide` sees it: records by name, scores in bulk (the `Scores` protocol)."""
 
-    def __init__(self, pool: RunPool, own: Scored, earlier: dict[str, Scored]) -> None:
+    def __init__(
+        self, pool: RunPool, own: Scored, earlier: Mapping[str, Scored], inputs: Mapping[str, RunPool] | None = None
+    ) -> None:
         self._pool = pool
         self._own = own
         self._earlier = earlier
+        self._inputs = inputs or {}
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -148,6 +151,14 @@ class ScoredPool:
         """Score columns of every row in one table."""
         batches = list(self.scores(columns))
         return pa.Table.from_batches(batches) if batches else pa.table({name: pa.nulls(0) for name in columns})
+
+    @property
+    def inputs(self) -> Mapping[str, ScoredPool]:
+        """The records of the stage's own sources, by role."""
+        return {
+            role: ScoredPool(pool, Scored(self._own.table, self._own.columns, pool.content_hashes), {})
+            for role, pool in self._inputs.items()
+        }
 
     def _score_table(self, number: int, rows: IntArray, columns: Sequence[str]) -> pa.Table:
         at = rows + self._pool.starts[number]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.extras import find_extras, open_extras
 from pipelines.files import read_json
 from pipelines.intake import Taken, UnitReport
 from pipelines.publish import check_ours, current_manifest, locked, work_folder
@@ -36,16 +37,19 @@ def redecide(directory: Path, overrides: Sequence[str], settings: Settings, writ
         use.stage.check()
     store = Store(Path(manifest["store"]))
     taken = [_stored(store, file) for source in manifest["sources"] for file in source["files"]]
+    extras = open_extras(find_extras(recipe), store, settings.executor, settings.reporter)
     name = fingerprint({"again": manifest["run_fingerprint"], "overrides": list(overrides)})
     if not write:
         with tempfile.TemporaryDirectory(prefix="curatrix-") as folder:
-            job = Job(recipe, replace(settings, store=store), name, Path(folder), settings.reporter)
+            job = Job(recipe, replace(settings, store=store), name, Path(folder), settings.reporter, extras)
             return execute(job, lambda: taken, write=False)
     if settings.out.resolve() == directory.resolve():
         raise RecipeError("redecide does not write over the run it starts from; choose another --out")
     check_ours(settings.out)
     with locked(settings.out):
-        job = Job(recipe, replace(settings, store=store), name, work_folder(settings.out, name), settings.reporter)
+        job = Job(
+            recipe, replace(settings, store=store), name, work_folder(settings.out, name), settings.reporter, extras
+        )
         return execute(job, lambda: taken)
 
 

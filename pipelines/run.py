@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.executor import Executor
 from pipelines.export import plan_export, write_data
+from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
 from pipelines.files import table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
 from pipelines.intake import Taken, Unit, find_units, take_in
@@ -64,6 +65,7 @@ class Job:
     name: str
     folder: Path
     reporter: Reporter
+    extras: Mapping[str, Extras]
     used: list[Path] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -80,26 +82,31 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     for use in recipe.stages:
         use.stage.check()
     units = find_units(recipe, settings.limit)
-    name = run_fingerprint(recipe, units)
+    extra_units = find_extras(recipe)
+    name = run_fingerprint(recipe, units, extra_units)
     done = current_manifest(settings.out)
     if done is not None and done["run_fingerprint"] == name and _complete(settings.out, done):
         settings.reporter.start("run")
         settings.reporter.finish("nothing to do: this directory already holds the result of this very run")
         return done
+    extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
         folder = work_folder(settings.out, name)
-        job = Job(recipe, settings, name, folder, Logged(settings.reporter, folder / "events.jsonl"))
+        job = Job(recipe, settings, name, folder, Logged(settings.reporter, folder / "events.jsonl"), extras)
         return execute(job, lambda: _take_in(job, units))
 
 
-def run_fingerprint(recipe: Recipe, units: Sequence[Unit]) -> str:
+def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits) -> str:
     """Fingerprint of a run: its recipe, the content of its inputs, the versions that make it."""
     stages = [
         {"label": use.label, "parameters": use.stage.parameters(), "scores": score_fingerprint(use.stage, b"")}
         for use in recipe.stages
     ]
+    inputs = {label: [unit.key for group in roles.values() for unit in group] for label, roles in extras.items()}
     plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage"})
-    return fingerprint({**plain, "stages": stages, "units": [unit.key for unit in units], "versions": versions()})
+    return fingerprint(
+        {**plain, "stages": stages, "units": [unit.key for unit in units], "inputs": inputs, "versions": versions()}
+    )
 
 
 def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> dict[str, Any]:
@@ -107,6 +114,7 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     started = time.time()
     step = job.settings.step
     taken = step(INGEST, read)
+    job.used.extend(folder for extra in job.extras.values() for folder in extra.folders)
     check_quarantine(taken, {}, job.recipe.max_quarantine)
     pool = RunPool.open([part for item in taken for part in item.record_parts()])
     if not len(pool):
@@ -153,7 +161,9 @@ def _decide_ingest(job: Job, pool: RunPool) -> None:
 
 
 def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[str, Any]]:
-    context = StageContext(job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used)
+    context = StageContext(
+        job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used, job.extras
+    )
     entries: list[dict[str, Any]] = []
     quarantined: dict[str, int] = {}
     before = _per_source(pool)

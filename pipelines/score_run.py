@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.executor import Executor
+from pipelines.extras import Extras
 from pipelines.files import file_digest
 from pipelines.ids import Ids
 from pipelines.pool import RunPool, Scored
@@ -30,6 +31,7 @@ class StageContext:
     folder: Path  # where the run's output is being built
     earlier: dict[str, Scored]
     used: list[Path]
+    extras: Mapping[str, Extras]  # by stage label
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,29 @@ class ScoreOutcome:
     failures: list[tuple[int, Failure]]
 
 
-def score_pool(stage: Stage, pool: RunPool, context: StageContext) -> ScoreOutcome:
+def score_pool(stage: Stage, pool: RunPool, extras: Extras, context: StageContext) -> ScoreOutcome:
     """Make sure that every living row has its scores in the store, except rows that cannot be scored."""
-    state_path, state = _fit(stage, pool, context)
+    state_path, state = _fit(stage, pool, extras, context)
     name = score_fingerprint(stage, state)
     table = context.store.scores(stage.name, name)
     context.used.append(table.folder)
     if not stage_scores(stage):
         return ScoreOutcome(table, name, 0, 0, [])
+    for other in extras.pools.values() if stage.scores_inputs else ():
+        _drop_failed(other, _score_rows(stage, other, table, state_path, context)[1])
+    scored, failures = _score_rows(stage, pool, table, state_path, context)
+    return ScoreOutcome(table, name, scored, len(pool) - scored - len(failures), failures)
+
+
+def _drop_failed(pool: RunPool, failures: list[tuple[int, Failure]]) -> None:
+    """Records of a stage's own sources that cannot be scored are not compared with."""
+    pool.alive[[row for row, _ in failures]] = False
+
+
+def _score_rows(
+    stage: Stage, pool: RunPool, table: ScoreTable, state_path: Path | None, context: StageContext
+) -> tuple[int, list[tuple[int, Failure]]]:
+    """Score the contents that the store does not have; returns their number and the rows that failed."""
     living = pool.global_rows()
     todo = living[first_of_each(pool.content_hashes[living], table.has(pool.content_hashes[living]))]
     context.reporter.advance(len(living) - len(todo))
@@ -62,7 +79,7 @@ def score_pool(stage: Stage, pool: RunPool, context: StageContext) -> ScoreOutco
         context.reporter.advance(len(task.rows))
     if scored:
         table.refresh()
-    return ScoreOutcome(table, name, scored, len(living) - len(todo), _with_twins(pool, table, failures))
+    return scored, _with_twins(pool, table, failures)
 
 
 def stage_scores(stage: Stage) -> bool:
@@ -71,7 +88,7 @@ def stage_scores(stage: Stage) -> bool:
 
 
 def score_fingerprint(stage: Stage, state: bytes) -> str:
-    """Fingerprint of everything a stage's scores depend on besides the record."""
+    """Fingerprint of everything a stage's scores depend on besides the record; `state` digests what it fitted."""
     return fingerprint(
         {
             "stage": stage.name, "version": stage.version, "parameters": stage.scoring(),
@@ -90,16 +107,16 @@ def first_of_each(hashes: Ids, known: BoolArray) -> IntArray:
     return np.sort(unknown[first])
 
 
-def _fit(stage: Stage, pool: RunPool, context: StageContext) -> tuple[Path | None, bytes]:
+def _fit(stage: Stage, pool: RunPool, extras: Extras, context: StageContext) -> tuple[Path | None, bytes]:
     """The fitted state's file and digest; fitted only if it is not in the store yet."""
     if stage.fits_on == "nothing":
         return None, b""
     seen = digest(pool.digest_input()).hex() if stage.fits_on == "pool" else ""
-    key = fingerprint({"fit": score_fingerprint(stage, b""), "pool": seen})
+    key = fingerprint({"fit": score_fingerprint(stage, b""), "pool": seen, "inputs": extras.keys})
     path = context.store.state(stage.name, key)
     context.used.append(path.parent)
     if not path.exists():
-        save_state(path, stage.fit(pool))
+        save_state(path, stage.fit(pool, extras.pools))
     content = b"".join(name.encode() + array.tobytes() for name, array in sorted(load_state(path).items()))
     return path, digest(content)
 

@@ -63,7 +63,8 @@ def run_stage(use: StageUse, pool: RunPool, context: StageContext) -> StageOutco
         RunError: if the rows do not add up, or the stage answers the wrong shape.
     """
     rows_in = len(pool)
-    scores = score_pool(use.stage, pool, context)
+    extras = context.extras[use.label]
+    scores = score_pool(use.stage, pool, extras, context)
     bad_sources = _quarantine(use, pool, scores.failures, context.folder)
     path = context.folder / "lineage/decisions" / decisions_file(use.position, use.label)
     decided = _decide(use, pool, scores, path, context)
@@ -104,9 +105,10 @@ def _decide(use: StageUse, pool: RunPool, scores: ScoreOutcome, path: Path, cont
     """Decide and write scores and decisions, unless an interrupted run had already decided the same."""
     columns = tuple(scores.table.schema().names) if len(scores.table) else ()
     own = Scored(scores.table, columns, pool.content_hashes)
-    view = ScoredPool(pool, own, dict(context.earlier))
+    extras = context.extras[use.label]
+    view = ScoredPool(pool, own, dict(context.earlier), extras.pools)
     context.earlier[use.label] = own
-    name = _decision_fingerprint(use, pool, scores.fingerprint)
+    name = _decision_fingerprint(use, pool, scores.fingerprint, extras.keys)
     if stored_fingerprint(path) == name:
         return False
     if use.stage.rewrites:
@@ -124,13 +126,14 @@ def _all_kept(view: ScoredPool) -> Decisions:
     return Decisions(np.ones(len(view), np.bool_), status)
 
 
-def _decision_fingerprint(use: StageUse, pool: RunPool, scores: str) -> str:
+def _decision_fingerprint(use: StageUse, pool: RunPool, scores: str, inputs: list[str]) -> str:
     living = pool.alive
     rows = digest(pool.record_ids[living].tobytes() + pool.content_hashes[living].tobytes())
     return fingerprint(
         {
             "label": use.label, "position": use.position, "scores": scores, "version": use.stage.version,
             "parameters": use.stage.parameters(), "rows": rows.hex(),
+            "inputs": inputs,
         }
     )  # fmt: skip
 

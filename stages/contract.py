@@ -57,6 +57,11 @@ class Scores(Pool, Protocol):
         """Score columns of every row in one table."""
         ...
 
+    @property
+    def inputs(self) -> Mapping[str, Scores]:
+        """The records of the stage's `sources`, by role; they have scores where the stage sets `scores_inputs`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Decisions:
@@ -86,6 +91,7 @@ class Stage(BaseModel):
         libraries: distributions whose version changes the scores.
         fits_on: what `fit` learns from: `nothing` (no `fit`), `inputs` (files only), or the `pool` it is given.
         shard_rows: rows per unit of work; small for a stage that takes long per row, so that a crash loses little.
+        scores_inputs: whether the records of `sources` are scored too, for `decide` to compare with.
         internal: score columns kept in the store but left out of `lineage/scores` (sketches, vectors).
         rewrites: True for a stage that changes content instead of deciding.
     """
@@ -99,6 +105,7 @@ class Stage(BaseModel):
     libraries: ClassVar[tuple[str, ...]] = ()
     fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "nothing"
     shard_rows: ClassVar[int] = 16_384
+    scores_inputs: ClassVar[bool] = False
     internal: ClassVar[tuple[str, ...]] = ()
     rewrites: ClassVar[bool] = False
 
@@ -106,11 +113,18 @@ class Stage(BaseModel):
         """Fail early: raise RecipeError if this stage cannot work here (a file, a toolchain or an endpoint missing)."""
 
     def inputs(self) -> Sequence[str]:
-        """Paths of files whose content the scores depend on; they enter the fingerprint by content hash."""
+        """Paths of files that `score` opens itself (a tokenizer, a model); fingerprinted by content."""
         return ()
 
-    def fit(self, pool: Pool) -> State:
-        """Global knowledge that `score` needs, as named arrays; empty for a stage that needs none."""
+    def sources(self) -> Mapping[str, Sequence[str]]:
+        """Records that `fit` or `decide` need beside the pool (targets, evaluation sets), as paths by role.
+
+        The runner reads them as it reads the recipe's sources: any format, cached, fingerprinted by content.
+        """
+        return {}
+
+    def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
+        """Global knowledge that `score` needs, as named arrays; `inputs` are the records of `sources` by role."""
         return {}
 
     def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
@@ -126,8 +140,8 @@ class Stage(BaseModel):
         raise NotImplementedError(f"{self.name}: rewrite")
 
     def parameters(self) -> dict[str, Any]:
-        """All parameters as plain values; paths in `inputs` stand as `<input>`, since their content counts."""
-        paths = set(self.inputs())
+        """All parameters as plain values; paths of files stand as `<input>`, since it is their content that counts."""
+        paths = {*self.inputs(), *(path for group in self.sources().values() for path in group)}
         return {key: _without(value, paths) for key, value in self.model_dump(mode="json").items()}
 
     def scoring(self) -> dict[str, Any]:
@@ -143,5 +157,7 @@ def _decides(model: type[BaseModel], name: str) -> bool:
 def _without(value: Any, paths: set[str]) -> Any:
     if isinstance(value, list):
         return [_without(item, paths) for item in value]
+    if isinstance(value, dict):
+        return {key: _without(item, paths) for key, item in value.items()}
     names_input = isinstance(value, str) and any(path == value or path.startswith(f"{value}/") for path in paths)
     return "<input>" if names_input else value

@@ -73,7 +73,7 @@ def score(
     stage: Stage, table: pa.Table, batch_size: int = 1000, earlier: Mapping[str, pa.Array] | None = None
 ) -> MemoryPool:
     """Score every row of `table` and return the pool that `decide` gets. `earlier`: scores of earlier stages."""
-    state = stage.fit(MemoryPool(table, batch_size=batch_size))
+    state = stage.fit(MemoryPool(table, batch_size=batch_size), {})
     read = table.select(list(stage.reads))
     parts = list(batches(read, batch_size)) or [pa.RecordBatch.from_pylist([], read.schema)]
     scores = pa.Table.from_batches([stage.score(batch, state) for batch in parts])

@@ -34,7 +34,7 @@ class Dsir(Stage):
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
     internal: ClassVar[tuple[str, ...]] = ("ngrams",)
 
-    target: TargetSets = Field(description="Files of target rows.", json_schema_extra=DECIDES)
+    target: TargetSets = Field(description="Files of target rows: paths, or {path, weight}.")
     keep: Keep = Field(description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
     on: On = Field("text", description="What is compared: text, prompt, response, messages or code.")
     buckets: int = Field(BUCKETS, ge=1, le=65_536, description="Buckets that n-grams are hashed into.")
@@ -52,6 +52,10 @@ class Dsir(Stage):
         if self.choose == "gumbel" and self.normalise == "per_token":
             raise ValueError("a draw needs weights of whole rows: `choose: gumbel` goes with `normalise: sum`")
         return self
+
+    def inputs(self) -> tuple[str, ...]:
+        """The target files."""
+        return tuple(item.path for item in self.target)
 
     def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """`ngrams` (buckets, for `decide`) and `n_tokens`; null tokens where there is no text."""

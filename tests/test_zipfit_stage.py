@@ -1,0 +1,269 @@
+"""The `zipfit` stage: the published score by its definition, decisions, the cascade against exact scores."""
+
+from __future__ import annotations
+
+import json
+import random
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pools import Row, records, run, score
+from pydantic import ValidationError
+from zipfit_targets import place
+
+from schemas.errors import RecipeError
+from stages.contract import Decisions
+from stages.dsir.ngrams import words
+from stages.zipfit import stage as stage_module
+from stages.zipfit.debias import detrend, fit_trend
+from stages.zipfit.stage import ZipFit
+
+WORDS = tuple(
+    [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "epsilon",
+        "zeta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "pi",
+        "rho",
+        "sigma",
+        "tau",
+    ]
+)
+CODE = tuple(
+    [
+        "def",
+        "return",
+        "if",
+        "else",
+        "for",
+        "in",
+        "range",
+        "print",
+        "len",
+        "list",
+        "dict",
+        "self",
+        "None",
+        "True",
+        "(",
+        ")",
+        "[",
+        "]",
+        ":",
+        "=",
+        "==",
+        "+",
+        "-",
+        "x",
+        "y",
+        "n",
+    ]
+)
+
+
+def texts(seed: int, count: int, code_share: float = 0.3) -> list[str]:
+    """Sentences and code-like lines, 3 to 120 words."""
+    draw = random.Random(seed)
+    out = []
+    for k in range(count):
+        vocabulary = CODE if draw.random() < code_share else WORDS
+        out.append(" ".join(draw.choices(vocabulary, k=draw.randint(3, 120))) + f" {k}")
+    return out
+
+
+def rows(items: Sequence[str | None]) -> list[Row]:
+    return [{"text": text} for text in items]
+
+
+TARGETS = texts(1, 12, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, {"t": TARGETS, "other": texts(2, 5, 0.0), "empty": [None, ""], "huge": ["x y " * 60_000]})
+
+
+def gzip_length(text: str, level: int) -> int:
+    return len(zlib.compress(text.encode("utf-8", "surrogatepass"), level, 31))
+
+
+def alignment(text: str, target: str, level: int) -> float:
+    x, t, both = (gzip_length(item, level) for item in (text, target, text + target))
+    return (x + t - both) / max(x, t)
+
+
+def details(decided: Decisions) -> list[dict[str, float | bool | None]]:
+    return [json.loads(item) for item in pa.array(decided.detail).to_pylist()]
+
+
+@pytest.mark.parametrize("level", [1, 6, 9])
+def test_the_published_score(level: int) -> None:
+    pool = [*texts(3, 40), "", "😀 漢字", "\n"]
+    decided = run(ZipFit(target=("t",), keep=10, mode="zipfit", level=level), records(rows(pool)), batch_size=7)
+    expected = np.array([np.mean([alignment(text, t, level) for t in TARGETS]) for text in pool])
+    assert decided.score == pytest.approx(expected, abs=1e-12)
+    assert set(np.flatnonzero(decided.keep)) == set(np.argsort(-expected)[:10])
+
+
+def test_score_columns_and_aggregation() -> None:
+    pool = texts(4, 20)
+    table = records(rows(pool))
+    each = np.array([[alignment(text, t, 6) for t in TARGETS] for text in pool])
+    for aggregate, expected in (
+        ("mean", each.mean(axis=1)),
+        ("max", each.max(axis=1)),
+        ("top_m", np.sort(each, axis=1)[:, -3:].mean(axis=1)),
+    ):
+        stage = ZipFit(target=("t",), keep=5, aggregate=aggregate, top_m=3, per_target=True)
+        found = score(stage, table, batch_size=6).table(["alignment", "best_target", "per_target", "c_x", "n_tokens"])
+        assert found["alignment"].to_numpy() == pytest.approx(expected, abs=1e-12)
+        assert found["best_target"].to_pylist() == [f"t:{k}" for k in each.argmax(axis=1)]
+        assert np.array(found["per_target"].to_pylist()) == pytest.approx(each, abs=1e-6)
+        assert found["c_x"].to_pylist() == [gzip_length(text, 6) for text in pool]
+        assert found["n_tokens"].to_pylist() == [len(words(text)) for text in pool]
+
+
+def test_weights_of_target_sets() -> None:
+    pool = texts(5, 15)
+    sets = ({"path": "t", "weight": 3}, "other")
+    decided = run(ZipFit(target=sets, keep=3, mode="zipfit"), records(rows(pool)))
+    shares = [(TARGETS, 0.75), (texts(2, 5, 0.0), 0.25)]
+    expected = [sum(share * np.mean([alignment(x, t, 6) for t in group]) for group, share in shares) for x in pool]
+    assert decided.score == pytest.approx(np.array(expected), abs=1e-12)
+
+
+def test_debiased_prefers_the_target_at_every_length() -> None:
+    draw = random.Random(6)
+    pool = [" ".join(draw.choices(CODE if k % 5 == 0 else WORDS, k=3 + k // 4)) + f" {k}" for k in range(400)]
+    decided = run(ZipFit(target=("t",), keep=80), records(rows(pool)))
+    assert decided.keep[::5].reshape(10, 8).sum(axis=1).min() >= 7  # in every tenth of the lengths
+    assert all(item["exact"] and item["dsir"] is not None for item in details(decided))
+
+
+def test_trend_takes_length_out() -> None:
+    draw = np.random.default_rng(0)
+    length = draw.uniform(30, 600, 4_000)
+    value = 10 + 0.1 * length + draw.normal(0, 1 + length / 100)
+    z = detrend(fit_trend(length, value), length, value)
+    assert abs(np.corrcoef(length, z)[0, 1]) < 0.05
+    assert z.std() == pytest.approx(1, abs=0.1)
+    assert detrend(fit_trend(length[:3], np.ones(3)), length[:3], np.ones(3)).tolist() == [0, 0, 0]
+
+
+def test_order_of_rows_and_batches_change_nothing() -> None:
+    pool = texts(7, 60)
+    stage = ZipFit(target=("t",), keep=0.3)
+    one = run(stage, records(rows(pool)), batch_size=60)
+    other = run(stage, records(rows(pool[::-1])), batch_size=7)
+    assert one.keep.tolist() == other.keep.tolist()[::-1]
+    assert one.score == pytest.approx(other.score[::-1], abs=1e-9)
+
+
+def test_equal_scores_go_by_content_hash() -> None:
+    pool = [f"{a}{b} 1" for a in "ab" for b in "xyz"]
+    hashes = records(rows(pool))["content_hash"].to_pylist()
+    keep = run(ZipFit(target=("other",), keep=2, mode="zipfit"), records(rows(pool))).keep
+    scores = run(ZipFit(target=("other",), keep=2, mode="zipfit"), records(rows(pool))).score
+    assert sorted(zip(-scores, hashes, strict=True))[:2] == sorted(
+        (-s, h) for s, h, k in zip(scores, hashes, keep, strict=True) if k
+    )
+
+
+def test_quotas() -> None:
+    table = records(rows(texts(8, 40)))
+    assert run(ZipFit(target=("t",), keep=0.25), table).keep.sum() == 10
+    assert run(ZipFit(target=("t",), keep=40), table).keep.all()
+    too_many = run(ZipFit(target=("t",), keep=99), table)
+    assert too_many.keep.all()
+    assert "keep asks for 99 rows, but only 40" in too_many.warnings[0]
+    pool = score(ZipFit(target=("t",), keep={"tokens": 200}), table)
+    decided = ZipFit(target=("t",), keep={"tokens": 200}).decide(pool)
+    spent = pool.table(["n_tokens"])["n_tokens"].to_numpy()[decided.keep].sum()
+    assert 0 < spent <= 200
+    assert not run(ZipFit(target=("t",), keep={"tokens": 1}), table).keep.any()
+
+
+@pytest.mark.parametrize("mode", ["zipfit", "debiased"])
+def test_odd_rows_and_targets(mode: str) -> None:
+    pool: list[str | None] = [None, "", "a", *TARGETS, "long " * 30_000]
+    decided = run(ZipFit(target=("t",), keep=5, mode=mode), records(rows(pool)))
+    assert pa.array(decided.reason).to_pylist()[0] == "no text to compare"
+    assert not decided.keep[0]
+    assert decided.keep.sum() == 5
+    nothing = run(ZipFit(target=("t",), keep=5, mode=mode), records(rows([None, None])))
+    assert not nothing.keep.any()
+    assert run(ZipFit(target=("huge",), keep=2, mode=mode), records(rows(["x y", "b", "c"]))).keep.sum() == 2
+    with pytest.raises(RecipeError, match="no row with a text"):
+        run(ZipFit(target=("t", "empty"), keep=5, mode=mode), records(rows(pool)))
+
+
+def test_parameters_that_cannot_work() -> None:
+    with pytest.raises(ValidationError, match="level 0 stores without compressing"):
+        ZipFit(target=("t",), keep=5, level=0)
+    for wrong in ({"keep": 0}, {"keep": 1.5}, {"keep": {"tokens": 0}}, {"target": ()}, {"level": 10}):
+        with pytest.raises(ValidationError):
+            ZipFit(**{"target": ("t",), "keep": 5, **wrong})
+
+
+def test_without_kernel_and_with_another_zlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    ZipFit(target=("t",), keep=5).check()
+    monkeypatch.setattr(stage_module, "native", lambda: None)
+    monkeypatch.setattr(stage_module, "zlib_is_classic", lambda: False)
+    with pytest.raises(RecipeError, match="kernel is not built"):
+        ZipFit(target=("t",), keep=5).check()
+
+
+def test_diversity_leaves_near_twins_out() -> None:
+    draw = random.Random(9)
+    base = [" ".join(draw.choices(CODE, k=60)) for _ in range(10)]
+    pool = [text for one in base for text in (one, one + " x", one + " y")]
+    plain = run(ZipFit(target=("t",), keep=10), records(rows(pool)))
+    diverse = run(ZipFit(target=("t",), keep=10, max_similarity=0.8), records(rows(pool)))
+    assert diverse.keep.reshape(10, 3).sum(axis=1).tolist() == [1] * 10
+    assert plain.keep.reshape(10, 3).sum(axis=1).tolist() != [1] * 10
+
+
+@pytest.mark.parametrize(("mode", "aggregate"), [("zipfit", "mean"), ("debiased", "mean"), ("zipfit", "max")])
+def test_cascade_finds_what_exhaustive_scoring_finds(mode: str, aggregate: str) -> None:
+    table = records(rows([*texts(10, 3_000, 0.1), None, ""]))
+    common = {"target": ("t",), "keep": 60, "mode": mode, "aggregate": aggregate}
+    exact = run(ZipFit(**common, cascade=False), table)
+    quick = run(ZipFit(**common, cascade=True), table)
+    assert (exact.keep & quick.keep).sum() >= 59
+    found = [item for item, yes in zip(details(quick), quick.keep, strict=True) if yes]
+    truth = [item for item, yes in zip(details(exact), quick.keep, strict=True) if yes]
+    name = "gain" if mode == "debiased" else "alignment"
+    assert all(item["exact"] for item in found)
+    assert [item[name] for item in found] == [item[name] for item in truth]
+    evaluated = sum(bool(item["exact"]) for item in details(quick))
+    assert evaluated < 1_500
+    assert f"{evaluated:,} of 3,002 rows scored exactly" in quick.warnings[0]
+
+
+def test_cascade_when_everything_is_kept_or_little_is_there() -> None:
+    small = records(rows([*texts(11, 12), None]))
+    for keep in (3, 12, 50):
+        decided = run(ZipFit(target=("t",), keep=keep, cascade=True, mode="zipfit"), small)
+        assert decided.keep.sum() == min(keep, 12)
+    assert not run(ZipFit(target=("t",), keep=3, cascade=True), records(rows([None]))).keep.any()
+
+
+def test_auto_cascade_goes_by_the_size_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = records(rows(texts(12, 30)))
+    assert not run(ZipFit(target=("t",), keep=3), table).warnings
+    monkeypatch.setattr(stage_module, "CASCADE_FROM", 30)
+    assert "cascade" in run(ZipFit(target=("t",), keep=3), table).warnings[0]
