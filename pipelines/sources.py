@@ -14,6 +14,7 @@ import fsspec
 from pipelines.readers.archives import data_paths
 from pipelines.readers.digests import tree_digest
 from schemas.errors import RecipeError, nearest
+from schemas.lineage import DATA, MANIFEST
 
 _MAGIC: Final = frozenset("*?[")
 _DATASETS_NOTES: Final = frozenset({"dataset_info.json", "state.json", "dataset_dict.json"})
@@ -69,6 +70,8 @@ def is_package(folder: Path) -> bool:
 def _folder(folder: Path) -> list[SourceFile]:
     if is_package(folder):
         return [_local(folder, folder.name)]
+    if (folder / MANIFEST).is_file() and (folder / DATA).is_dir():  # an earlier run: its dataset is meant
+        folder = folder / DATA
     paths = {path.relative_to(folder).as_posix(): path for path in _files(folder, packages=True)}
     found = [_local(paths[name], name) for name in data_paths(sorted(paths))]
     if not found:

@@ -11,17 +11,26 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import MemoryPool, records, run, score
+from pools import records
 from pydantic import ValidationError
-from zipfit_targets import place
+from zipfit_targets import run as run_with
+from zipfit_targets import score as score_with
 
 from schemas.errors import RecipeError
+from stages.contract import Decisions
 from stages.dsir import ngrams
 from stages.dsir.ngrams import ngram_column
 from stages.dsir.stage import Dsir
 
 CODE = ["def f(x): return x + 1", "for i in range(10): print(i)", "def g(n): return n * 2"]
 PROSE = ["The cat sat on the mat.", "It was a dark and stormy night.", "She sold sea shells by the sea shore."]
+
+
+FILES: dict[str, list[str | None]] = {"t": list(CODE), "none": ["", None]}
+
+
+def run(stage: Dsir, table: pa.Table, batch_size: int = 1000) -> Decisions:
+    return run_with(stage, table, FILES, batch_size)
 
 
 def plain_counts(text: str, buckets: int) -> np.ndarray:
@@ -58,8 +67,7 @@ def plain_weights(texts: list[str], targets: list[str], laplace: float) -> np.nd
 
 
 @pytest.mark.parametrize("laplace", [0.0, 0.1])
-def test_weights_follow_the_formula(monkeypatch: pytest.MonkeyPatch, laplace: float) -> None:
-    place(monkeypatch, {"t": CODE})
+def test_weights_follow_the_formula(laplace: float) -> None:
     table = records([{"text": text} for text in CODE + PROSE])
     decided = run(Dsir(target=("t",), keep=3, choose="top", laplace=laplace), table, batch_size=2)
     assert decided.score == pytest.approx(plain_weights(CODE + PROSE, CODE, laplace), abs=1e-6)
@@ -69,8 +77,7 @@ def test_weights_follow_the_formula(monkeypatch: pytest.MonkeyPatch, laplace: fl
     assert mean.score == pytest.approx(decided.score / np.array(grams), abs=1e-6)
 
 
-def test_draws_follow_the_seed_and_not_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    place(monkeypatch, {"t": CODE})
+def test_draws_follow_the_seed_and_not_the_order() -> None:
     rows = [{"text": f"{text} {k}"} for k in range(40) for text in CODE + PROSE]
     stage = Dsir(target=("t",), keep=0.25)
 
@@ -83,15 +90,13 @@ def test_draws_follow_the_seed_and_not_the_order(monkeypatch: pytest.MonkeyPatch
     assert kept(stage, rows) != kept(Dsir(target=("t",), keep=0.25, seed=1), rows)
 
 
-def test_a_draw_takes_rows_in_proportion_to_their_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    place(monkeypatch, {"t": CODE})
+def test_a_draw_takes_rows_in_proportion_to_their_weight() -> None:
     noise = Dsir(target=("t",), keep=1)._noise(np.arange(200_000, dtype=np.uint64))
     assert noise.mean() == pytest.approx(0.5772, abs=0.01)  # Euler's constant
     assert noise.var() == pytest.approx(np.pi**2 / 6, abs=0.03)
 
 
-def test_odd_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    place(monkeypatch, {"t": CODE, "none": ["", None]})
+def test_odd_rows() -> None:
     table = records([{"text": "a b c"}, {"text": ""}, {"text": None}, {"text": "a"}])
     decided = run(Dsir(target=("t",), keep=9, min_words=2), table)
     assert decided.keep.tolist() == [True, False, False, False]
@@ -103,18 +108,13 @@ def test_odd_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "only 1 can be kept" in decided.warnings[0]
     with pytest.raises(RecipeError, match="no row with a text"):
         run(Dsir(target=("none",), keep=1), table)
-    assert len(Dsir(target=("t",), keep=1).decide(MemoryPool(table.slice(0, 0), score_schema())).keep) == 0
+    assert len(run(Dsir(target=("t",), keep=1), table.slice(0, 0)).keep) == 0
 
 
-def score_schema() -> pa.Table:
-    return pa.table({"ngrams": pa.array([], pa.list_(pa.uint16())), "n_tokens": pa.array([], pa.int32())})
-
-
-def test_tokens_as_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    place(monkeypatch, {"t": CODE})
+def test_tokens_as_budget() -> None:
     table = records([{"text": text} for text in CODE + PROSE])
     stage = Dsir(target=("t",), keep={"tokens": 30}, choose="top")
-    pool = score(stage, table)
+    pool = score_with(stage, table, FILES)
     tokens = pool.table(["n_tokens"])["n_tokens"].to_numpy()
     keep = stage.decide(pool).keep
     assert 0 < tokens[keep].sum() <= 30

@@ -274,3 +274,26 @@ def test_a_mapping_names_columns_by_hand(tmp_path: Path) -> None:
     assert (row["prompt"], row["completion"]) == ("Wie spät?", "Neun.")
     assert json.loads(row["meta"])["x"] == 1
     assert [turn["content"] for turn in row["messages"]] == ["Wie spät?", "Neun."]
+
+
+def test_an_earlier_run_is_a_source_with_the_same_content(tmp_path: Path) -> None:
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    write_jsonl(tmp_path / "rows.jsonl", [*alpaca_rows(30), {"messages": chat}, {"text": "plain text", "id": "t1"}])
+    run_here(write_recipe(tmp_path), tmp_path / "first", tmp_path / "store")
+    again = write_recipe(tmp_path, sources=[{"name": "old", "path": "first"}])
+    run_here(again, tmp_path / "second", tmp_path / "store")
+    first, second = (pq.read_table(tmp_path / name / "data").to_pylist() for name in ("first", "second"))
+    assert [row["content_hash"] for row in second] == [row["content_hash"] for row in first]
+    assert [row["messages"] for row in second] == [row["messages"] for row in first]
+
+
+def test_every_related_id_is_a_record_of_the_run(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in/a.jsonl", alpaca_rows(40))
+    write_jsonl(tmp_path / "in/b.jsonl", alpaca_rows(40))
+    recipe = write_recipe(tmp_path, sources=[{"name": "s", "path": "in"}], stages=["dedup"])
+    run_here(recipe, tmp_path / "out", tmp_path / "store")
+    known = set(pq.read_table(tmp_path / "out/lineage/decisions/00-ingest.parquet")["record_id"].to_pylist())
+    decisions = pq.read_table(tmp_path / "out/lineage/decisions/01-dedup.parquet").to_pylist()
+    related = {row["related_id"] for row in decisions if not row["keep"]}
+    assert len(related) == 40
+    assert related <= known

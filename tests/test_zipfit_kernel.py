@@ -23,28 +23,26 @@ pytestmark = [
     pytest.mark.skipif(not zlib_is_classic(), reason="this Python's zlib is not the classic one"),
 ]
 
-WORDS = tuple(
-    [
-        "def",
-        "return",
-        "the",
-        "for",
-        "x",
-        "in",
-        "range(n):",
-        "print",
-        "answer",
-        "漢字",
-        "仮名",
-        "😀",
-        "é",
-        "(",
-        ")",
-        "=",
-        "+",
-        "\n",
-        "\t",
-    ]
+WORDS = (
+    "def",
+    "return",
+    "the",
+    "for",
+    "x",
+    "in",
+    "range(n):",
+    "print",
+    "answer",
+    "漢字",
+    "仮名",
+    "😀",
+    "é",
+    "(",
+    ")",
+    "=",
+    "+",
+    "\n",
+    "\t",
 )
 small = st.binary(max_size=300) | st.text(max_size=120).map(str.encode)
 repetitive = st.builds(lambda unit, n: unit * n, st.binary(min_size=1, max_size=9), st.integers(0, 400))

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
-from pools import Row, records, run, score
+from pools import records
 from pydantic import ValidationError
-from zipfit_targets import place
+from zipfit_targets import TargetPool, rows
+from zipfit_targets import run as run_with
+from zipfit_targets import score as score_with
 
 from schemas.errors import RecipeError
 from stages.contract import Decisions
@@ -21,57 +23,53 @@ from stages.zipfit import stage as stage_module
 from stages.zipfit.debias import detrend, fit_trend
 from stages.zipfit.stage import ZipFit
 
-WORDS = tuple(
-    [
-        "alpha",
-        "beta",
-        "gamma",
-        "delta",
-        "epsilon",
-        "zeta",
-        "eta",
-        "theta",
-        "iota",
-        "kappa",
-        "lambda",
-        "mu",
-        "nu",
-        "xi",
-        "pi",
-        "rho",
-        "sigma",
-        "tau",
-    ]
+WORDS = (
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
 )
-CODE = tuple(
-    [
-        "def",
-        "return",
-        "if",
-        "else",
-        "for",
-        "in",
-        "range",
-        "print",
-        "len",
-        "list",
-        "dict",
-        "self",
-        "None",
-        "True",
-        "(",
-        ")",
-        "[",
-        "]",
-        ":",
-        "=",
-        "==",
-        "+",
-        "-",
-        "x",
-        "y",
-        "n",
-    ]
+CODE = (
+    "def",
+    "return",
+    "if",
+    "else",
+    "for",
+    "in",
+    "range",
+    "print",
+    "len",
+    "list",
+    "dict",
+    "self",
+    "None",
+    "True",
+    "(",
+    ")",
+    "[",
+    "]",
+    ":",
+    "=",
+    "==",
+    "+",
+    "-",
+    "x",
+    "y",
+    "n",
 )
 
 
@@ -85,16 +83,23 @@ def texts(seed: int, count: int, code_share: float = 0.3) -> list[str]:
     return out
 
 
-def rows(items: Sequence[str | None]) -> list[Row]:
-    return [{"text": text} for text in items]
-
-
 TARGETS = texts(1, 12, 1.0)
 
 
-@pytest.fixture(autouse=True)
-def _targets(monkeypatch: pytest.MonkeyPatch) -> None:
-    place(monkeypatch, {"t": TARGETS, "other": texts(2, 5, 0.0), "empty": [None, ""], "huge": ["x y " * 60_000]})
+FILES: dict[str, Sequence[str | None]] = {
+    "t": TARGETS,
+    "other": texts(2, 5, 0.0),
+    "empty": [None, ""],
+    "huge": ["x y " * 60_000],
+}
+
+
+def run(stage: ZipFit, table: pa.Table, batch_size: int = 1000) -> Decisions:
+    return run_with(stage, table, FILES, batch_size)
+
+
+def score(stage: ZipFit, table: pa.Table, batch_size: int = 1000) -> TargetPool:
+    return score_with(stage, table, FILES, batch_size)
 
 
 def gzip_length(text: str, level: int) -> int:
@@ -131,7 +136,7 @@ def test_score_columns_and_aggregation() -> None:
         stage = ZipFit(target=("t",), keep=5, aggregate=aggregate, top_m=3, per_target=True)
         found = score(stage, table, batch_size=6).table(["alignment", "best_target", "per_target", "c_x", "n_tokens"])
         assert found["alignment"].to_numpy() == pytest.approx(expected, abs=1e-12)
-        assert found["best_target"].to_pylist() == [f"t:{k}" for k in each.argmax(axis=1)]
+        assert found["best_target"].to_pylist() == [f"{k:032x}" for k in each.argmax(axis=1)]
         assert np.array(found["per_target"].to_pylist()) == pytest.approx(each, abs=1e-6)
         assert found["c_x"].to_pylist() == [gzip_length(text, 6) for text in pool]
         assert found["n_tokens"].to_pylist() == [len(words(text)) for text in pool]

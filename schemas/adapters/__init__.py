@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from schemas.adapters import (
     alpaca,
+    canonical,
     chat,
     code_problems,
     exploded,
@@ -33,6 +34,7 @@ from schemas.record import Draft
 __all__ = ["ADAPTERS", "UNKNOWN", "Adapter", "Detection", "adapt", "adapter", "detect", "field_map", "mapped"]
 
 ADAPTERS: Final[tuple[Adapter, ...]] = (
+    canonical.CANONICAL,
     icpc.PACKAGE,
     programs.EXERCISM,
     programs.QUIXBUGS,

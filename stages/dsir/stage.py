@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
 from stages.text import TEXT_COLUMNS, On, render
 from stages.zipfit.ranking import Keep, best_first, mask, quota, reasons, shortfall, tie_breaker, within
-from stages.zipfit.targets import TargetSets, load_targets
+from stages.zipfit.targets import TargetSets, read_targets, target_sources
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +35,7 @@ class Dsir(Stage):
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
     internal: ClassVar[tuple[str, ...]] = ("ngrams",)
 
-    target: TargetSets = Field(description="Files of target rows: paths, or {path, weight}.")
+    target: TargetSets = Field(description="Files of target rows.", json_schema_extra=DECIDES)
     keep: Keep = Field(description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
     on: On = Field("text", description="What is compared: text, prompt, response, messages or code.")
     buckets: int = Field(BUCKETS, ge=1, le=65_536, description="Buckets that n-grams are hashed into.")
@@ -53,9 +54,9 @@ class Dsir(Stage):
             raise ValueError("a draw needs weights of whole rows: `choose: gumbel` goes with `normalise: sum`")
         return self
 
-    def inputs(self) -> tuple[str, ...]:
+    def sources(self) -> Mapping[str, Sequence[str]]:
         """The target files."""
-        return tuple(item.path for item in self.target)
+        return target_sources(self.target)
 
     def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """`ngrams` (buckets, for `decide`) and `n_tokens`; null tokens where there is no text."""
@@ -80,7 +81,7 @@ class Dsir(Stage):
 
     def weights(self, scores: Scores) -> Floats:
         """Log importance weight of every row, NaN where there is no text; the pool is the raw distribution."""
-        texts = load_targets(self.target, self.on).texts
+        texts = read_targets(self.target, scores.inputs, self.on).texts
         target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in texts], self.buckets)
         raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), self.buckets)
         ratio = log_ratio(counts([target], self.buckets), raw, self.laplace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from stages.zipfit.kernel import LEVELS, gzip_lengths, zlib_is_classic
 from stages.zipfit.native import native
 from stages.zipfit.packed import Packed, pack_arrow
 from stages.zipfit.ranking import Keep
-from stages.zipfit.targets import Targets, TargetSets, from_state, load_targets, to_state
+from stages.zipfit.targets import Targets, TargetSets, from_state, read_targets, target_sources, to_state
 
 Mode = Literal["debiased", "zipfit"]
 CASCADE_FROM = 20_000
@@ -72,14 +73,14 @@ class ZipFit(Stage):
         if native() is None and not zlib_is_classic():
             raise RecipeError("zipfit: the kernel is not built and this Python's zlib gives other lengths than gzip's")
 
-    def inputs(self) -> tuple[str, ...]:
+    def sources(self) -> Mapping[str, Sequence[str]]:
         """The target files."""
-        return tuple(item.path for item in self.target)
+        return target_sources(self.target)
 
-    def fit(self, pool: Pool) -> State:
+    def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """The target texts, and whether the pool is large enough for the cascade."""
         wanted = not self.per_target and len(pool) >= CASCADE_FROM if self.cascade == "auto" else self.cascade
-        return {**to_state(load_targets(self.target, self.on)), "cascade": np.array(wanted)}
+        return {**to_state(read_targets(self.target, inputs, self.on)), "cascade": np.array(wanted)}
 
     def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """`alignment`, `gain` (bytes), `c_x`, `n_tokens`, `best_target`; null where there is no text.
@@ -103,7 +104,7 @@ class ZipFit(Stage):
     def decide(self, scores: Scores) -> Decisions:
         """The best rows within the quota; equal scores by content hash."""
         settings = Settings(self.mode, self.on, self.level, self.laplace, self.keep, self.max_similarity)
-        targets = load_targets(self.target, self.on)
+        targets = read_targets(self.target, scores.inputs, self.on)
         return decide(scores, settings, targets, self._rule(targets))
 
     def _rule(self, targets: Targets) -> Rule:

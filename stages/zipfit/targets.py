@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.errors import RecipeError
-from stages.contract import RecipePath, State
-from stages.text import On
+from stages.contract import Pool, RecipePath, State
+from stages.text import On, columns_for, render
 from stages.zipfit.packed import Packed, pack_strings
 
 Floats = npt.NDArray[np.float64]
@@ -43,21 +42,35 @@ class Targets(NamedTuple):
     weights: Floats
 
 
-def load_targets(sets: Sequence[TargetSet], on: On) -> Targets:
-    """Read every set. Raises RecipeError for one without a text."""
-    reader = importlib.import_module("stages.targets")  # reads files as the ingest does
-    ids: list[str] = []
+def target_sources(sets: Sequence[TargetSet]) -> dict[str, tuple[str, ...]]:
+    """The target files by role, for `Stage.sources`."""
+    return {_role(number): (item.path,) for number, item in enumerate(sets)}
+
+
+def read_targets(sets: Sequence[TargetSet], inputs: Mapping[str, Pool], on: On) -> Targets:
+    """The texts of every set. Raises RecipeError for a set without any."""
     texts: list[str] = []
+    ids: list[str] = []
     weights: list[float] = []
     total = sum(item.weight for item in sets)
-    for item in sets:
-        rows = [(key, text) for key, text in reader.load(item.path, on) if text]
+    for number, item in enumerate(sets):
+        rows = list(_rows(inputs[_role(number)], on))
         if not rows:
             raise RecipeError(f"target {item.path} has no row with a text: nothing to compare with")
         ids.extend(key for key, _ in rows)
         texts.extend(text for _, text in rows)
         weights.extend([item.weight / total / len(rows)] * len(rows))
     return Targets(pack_strings(texts), tuple(ids), np.array(weights))
+
+
+def _role(number: int) -> str:
+    return f"target{number}"
+
+
+def _rows(pool: Pool, on: On) -> Iterator[tuple[str, str]]:
+    for batch in pool.batches(["record_id", *columns_for(on)]):
+        found = zip(batch["record_id"].to_pylist(), render(batch, on).to_pylist(), strict=True)
+        yield from ((key, text) for key, text in found if text)
 
 
 def to_state(targets: Targets) -> dict[str, npt.NDArray[Any]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import itertools
 import os
 import resource
 import signal
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +15,9 @@ from .syscalls import machine
 
 NOBODY: Final = 65534
 PAYLOAD, RESULT, RPC_IN, RPC_OUT = 3, 4, 5, 6
-_PARKING: Final = 300
+_FIRST_RECEIVED: Final = 20
+_MOST_DESCRIPTORS: Final = 128
+_SOMEBODY: Final = 0x7FFF1234  # stands for the process id in a filter that is not finished
 _LAST: Final = 1 << 30
 _READ: Final = kernel.READ_FILE | kernel.READ_DIR
 # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: kept, without a namespace, only where nobody could not read the interpreter.
@@ -50,44 +51,54 @@ class Setting:
 
 
 class Prepared:
-    """What every process needs and the fork server can make once: Landlock rulesets and seccomp programs."""
+    """Everything the fork server can make once, so that a new process has few steps left to take."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.rulesets = {kind: _ruleset(setting, kind) for kind in ("python", "native")} if setting.landlock else {}
-        self._filters: dict[str, bytes] = {}
+        self.capabilities = kernel.Capabilities(_kept_capabilities(setting))
+        self._rulesets = {kind: _ruleset(setting, kind) for kind in ("python", "native")} if setting.landlock else {}
+        self._templates = {kind: bpf.program(machine(), _SOMEBODY, kind) for kind in ("python", "native", "compiler")}
+        self._filters = {kind: self._filter(kind, 1) for kind in self._templates} if setting.namespaces else {}
 
     def ruleset(self, kind: str) -> int | None:
         """The Landlock ruleset for a kind of process; a compiler's is made on the spot, around its scratch folder."""
         if not self.setting.landlock:
             return None
-        return self.rulesets[kind] if kind in self.rulesets else _ruleset(self.setting, kind)
+        return self._rulesets[kind] if kind in self._rulesets else _ruleset(self.setting, kind)
 
-    def filter(self, kind: str) -> bytes:
+    def filter(self, kind: str) -> kernel.Filter:
         """The seccomp program; in a namespace of its own a process always has the id 1."""
-        if not self.setting.namespaces:
-            return bpf.program(machine(), os.getpid(), kind)
-        if kind not in self._filters:
-            self._filters[kind] = bpf.program(machine(), 1, kind)
-        return self._filters[kind]
+        return self._filters[kind] if self._filters else self._filter(kind, os.getpid())
 
-    def warm(self) -> None:
-        """Build the filters now, in the fork server."""
-        for kind in ("python", "native", "compiler"):
-            self.filter(kind)
+    def _filter(self, kind: str, pid: int) -> kernel.Filter:
+        template = self._templates[kind]
+        return kernel.Filter(template.replace(struct.pack("=I", _SOMEBODY), struct.pack("=I", pid)))
+
+
+def settle(setting: Setting) -> None:
+    """What the fork server does to itself once, for all its children to inherit."""
+    for what in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
+        resource.setrlimit(what, (0, 0))
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    kernel.lock_privileges()
+    if setting.was_root:
+        kernel.drop_bounding_set()
+    while os.dup(0) < _FIRST_RECEIVED - 1:  # so that descriptors we are sent never lie where a child wants its own
+        pass
 
 
 def place_descriptors(wanted: Mapping[int, int], ruleset: int | None) -> None:
     """Put descriptors at their places, close all others, and enter Landlock on the way."""
-    parked = {place: fcntl.fcntl(fd, fcntl.F_DUPFD, _PARKING) for place, fd in wanted.items()}
     if ruleset is not None:
         kernel.landlock_enter(ruleset)
-    for place, fd in parked.items():
-        os.dup2(fd, place, inheritable=place <= RPC_OUT)
-        os.close(fd)
-    edges = [-1, *sorted(wanted), _LAST]
-    for before, after in itertools.pairwise(edges):
-        kernel.close_between(before + 1, after - 1)
+    for place, fd in wanted.items():
+        os.dup2(fd, place, place <= RPC_OUT)
+    before = -1
+    for place in sorted(wanted):
+        if place > before + 1:
+            kernel.close_between(before + 1, place - 1)
+        before = place
+    kernel.close_between(before + 1, _LAST)
 
 
 def _ruleset(setting: Setting, kind: str) -> int:
@@ -103,41 +114,38 @@ def _ruleset(setting: Setting, kind: str) -> int:
 
 
 def limit(caps: Caps, tasks: int) -> None:
-    """Set every resource limit, soft and hard."""
+    """Set this process's own resource limits, soft and hard."""
     seconds = int(caps.cpu) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (caps.output, caps.output))
     for what, value in (
-        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, caps.memory),
         (resource.RLIMIT_DATA, caps.data),
-        (resource.RLIMIT_FSIZE, caps.output),
         (resource.RLIMIT_NPROC, caps.processes + tasks),
         (resource.RLIMIT_STACK, caps.stack),
-        (resource.RLIMIT_NOFILE, 128),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
     ):
-        _lower(what, value)
+        if value >= 0:
+            _lower(what, value)
 
 
 def _lower(what: int, value: int) -> None:
-    hard = resource.getrlimit(what)[1]
-    cap = value if hard == resource.RLIM_INFINITY or value < hard else hard
-    if value < 0:
-        return
-    resource.setrlimit(what, (cap, cap))
+    try:
+        resource.setrlimit(what, (value, value))
+    except ValueError:  # the host's own hard limit is lower
+        hard = resource.getrlimit(what)[1]
+        resource.setrlimit(what, (hard, hard))
 
 
-def drop_user(setting: Setting) -> None:
+def drop_user(setting: Setting, capabilities: kernel.Capabilities) -> None:
     """Become nobody, without capabilities and without a way to get any."""
-    kept = _kept_capabilities(setting)
     if setting.was_root:
-        if kept:
+        if capabilities.mask:
             kernel.keep_capabilities()
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-    kernel.set_capabilities(kept)
+    capabilities.set()
 
 
 def _kept_capabilities(setting: Setting) -> int:
@@ -157,9 +165,3 @@ def _effective() -> int:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)
     return 0
-
-
-def lock_down(filter: bytes) -> None:
-    """The last step: the system call allow-list."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    kernel.seccomp(filter)

@@ -120,11 +120,18 @@ class _CapData(ctypes.Structure):
     _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
 
 
-def set_capabilities(mask: int) -> None:
-    """Keep exactly the capabilities in `mask` (bits 0-31), effective and permitted."""
-    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
-    data = (_CapData * 2)(_CapData(mask, mask, 0), _CapData(0, 0, 0))
-    _call("capset", ctypes.byref(header), ctypes.byref(data))
+class Capabilities:
+    """A set of capabilities (bits 0-31), ready to become exactly what a process has."""
+
+    def __init__(self, mask: int) -> None:
+        self.mask = mask
+        self._header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+        self._data = (_CapData * 2)(_CapData(mask, mask, 0), _CapData(0, 0, 0))
+        self._args = ctypes.c_long(number("capset")), ctypes.byref(self._header), ctypes.byref(self._data)
+
+    def set(self) -> None:
+        """Have these and no others, effective and permitted."""
+        _check(_libc.syscall(*self._args), "capset")
 
 
 def landlock_abi() -> int:
@@ -175,11 +182,18 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
 
-def seccomp(program: bytes) -> None:
-    """Put this thread, for good, under a filter made by `bpf.program`."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = _Program(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    _call("prctl", _PR_SET_SECCOMP, 2, ctypes.byref(fprog), 0, 0)
+class Filter:
+    """A filter made by `bpf.program`, ready to be entered."""
+
+    def __init__(self, program: bytes) -> None:
+        self._buffer = ctypes.create_string_buffer(program, len(program))
+        self._program = _Program(len(program) // 8, ctypes.cast(self._buffer, ctypes.c_void_p))
+        words = [ctypes.c_long(word) for word in (number("prctl"), _PR_SET_SECCOMP, 2)]
+        self._args = *words, ctypes.byref(self._program), ctypes.c_long(0), ctypes.c_long(0)
+
+    def enter(self) -> None:
+        """Put this thread, for good, under the filter."""
+        _check(_libc.syscall(*self._args), "seccomp")
 
 
 def close_between(first: int, last: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ sys.path.pop(0)
 def main() -> None:
     """Build the confinement this config asks for, then serve."""
     config = json.loads(sys.argv[1])
-    link = socket.socket(fileno=os.dup(0))
+    link = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 20))
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
@@ -62,8 +63,7 @@ def _serve(link: socket.socket, config: dict[str, Any], pid_space: int | None) -
         kernel.adopt_orphans()
         if not setting.landlock:
             raise OSError("no Landlock, and no namespaces either")
-    if setting.was_root:
-        kernel.drop_bounding_set()
+    confine.settle(setting)
     server = zygote.Zygote(link, setting, pid_space)
     link.send(b"ready")
     server.serve()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import gc
 import importlib
 import json
 import os
 import sys
+import threading
+import traceback
 import types
 from collections.abc import Callable
 from typing import Any, Final
@@ -23,6 +26,8 @@ KINDS: Final = {
     "native": "native",
     "compile": "compiler",
 }
+_MODES: Final[dict[str, Callable[[dict[str, Any]], None]]] = {}
+_OURS: Final[list[str]] = []
 OUT_OF_MEMORY: Final = 86
 """Exit status of a Python program that ended with MemoryError."""
 
@@ -46,8 +51,10 @@ def prepare(packages: tuple[str, ...]) -> None:
 
 def load() -> None:
     """Import the modes themselves, also before any fork."""
-    for name in ("calls", "candidate", "compiler", "judge", "whole"):
-        importlib.import_module(f".{name}", __package__)
+    _MODES.update(program=program, native=native)
+    for mode, name in (("calls",) * 2, ("candidate",) * 2, ("judge",) * 2, ("whole",) * 2, ("compile", "compiler")):
+        _MODES[mode] = importlib.import_module(f".{name}", __package__).run
+    _OURS.extend(name for name in sys.modules if name == "child" or name.startswith("child."))
 
 
 def _like_a_script() -> None:
@@ -62,18 +69,7 @@ def run(mode: str) -> None:
     payload = json.loads(_read(confine.PAYLOAD))
     if not payload.get("keep"):
         os.close(confine.PAYLOAD)
-    from . import calls, candidate, compiler, judge, whole
-
-    functions: dict[str, Callable[[dict[str, Any]], None]] = {
-        "program": program,
-        "native": native,
-        "calls": calls.run,
-        "candidate": candidate.run,
-        "judge": judge.run,
-        "whole": whole.run,
-        "compile": compiler.run,
-    }
-    functions[mode](payload)
+    _MODES[mode](payload)
     os._exit(0)
 
 
@@ -84,8 +80,8 @@ def _read(fd: int) -> bytes:
 
 def forget_ourselves() -> None:
     """Take this package out of the module table, so that a program may have modules of the same names."""
-    for name in [name for name in sys.modules if name == "child" or name.startswith("child.")]:
-        del sys.modules[name]
+    for name in _OURS:
+        sys.modules.pop(name, None)
 
 
 def program(payload: dict[str, Any]) -> None:
@@ -145,9 +141,6 @@ def finish(body: Callable[[], object]) -> None:
 
 
 def _wind_up() -> None:
-    import atexit
-    import threading
-
     shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
     shutdown()
     atexit._run_exitfuncs()
@@ -182,8 +175,6 @@ def _exit_status(stop: SystemExit) -> int:
 
 def report() -> None:
     """The exception being handled, to stderr."""
-    import traceback
-
     try:
         traceback.print_exc()
     except BaseException:

@@ -51,7 +51,6 @@ class Zygote:
         self.setting = setting
         self.pid_space = pid_space
         self.prepared = confine.Prepared(setting)
-        self.prepared.warm()
 
     def serve(self) -> None:
         """Answer requests until the host goes away."""
@@ -104,19 +103,19 @@ class Zygote:
 
     def _confine(self, spec: Report, caps: confine.Caps, places: dict[int, int]) -> None:
         kind = modes.KINDS[spec["mode"]]
-        if kind == "compiler" and self.setting.namespaces:
-            kernel.unshare(kernel.NEWNS)
-            tree.scratch(256)
-        os.environ["TMPDIR"] = self.setting.scratch
+        if kind == "compiler":
+            os.environ["TMPDIR"] = self.setting.scratch
+            if self.setting.namespaces:
+                kernel.unshare(kernel.NEWNS)
+                tree.scratch(256)
         if self.pid_space is None:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
-        confine.drop_user(self.setting)
-        kernel.lock_privileges()
-        program = self.prepared.filter(kind)
+        confine.drop_user(self.setting, self.prepared.capabilities)
+        seal = self.prepared.filter(kind)
         confine.place_descriptors(places, self.prepared.ruleset(kind))
         confine.limit(caps, self.setting.tasks)
-        confine.lock_down(program)
+        seal.enter()
 
     def _supervise(self, running: list[Running]) -> None:
         """Wait until the first process ends; the second, where there is one, does not outlive it."""
