@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 ROW_GROUP = 16_384
+_FEW_VALUES = frozenset(
+    {"source", "kind", "language", "test_type", "stage", "reason", "file", "status", "rewrite_status", "model", "field"}
+)  # columns worth a dictionary; building one for texts and ids only costs time
 _BLOCK = 1 << 20
 
 
@@ -63,7 +66,7 @@ def table_writer(path: Path, schema: pa.Schema, *, level: int = 3, bloom: str | 
     Row groups hold 16,384 rows, none is empty; `bloom` names a string column that gets a bloom filter.
     """
     with replacing(path) as temporary:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"use_dictionary": [name for name in schema.names if name in _FEW_VALUES]}
         if bloom is not None:
             options["bloom_filter_options"] = {bloom: {"ndv": ROW_GROUP}}
         with pq.ParquetWriter(

@@ -28,19 +28,20 @@ def to_batch(placed: Sequence[Placed], source: str, file: str) -> pa.RecordBatch
         BadRow: if a draft has a value that its column cannot hold; use `check` to find which one.
     """
     drafts = [item.draft for item in placed]
+    present = frozenset[str]().union(*drafts)
     try:
         hashes = [content_hash(draft).hex() for draft in drafts]
         columns: list[Any] = [
             [record_id(source, file, item.position).hex() for item in placed],
             hashes,
             pa.repeat(pa.scalar(source), len(placed)),
-            [draft.get("source_id") for draft in drafts],
+            _column("source_id", drafts, present),
             [f"{file}#{item.position}" for item in placed],
-            *([draft.get(field.name) for draft in drafts] for field in CONTENT),
-            [len(tests) if (tests := draft.get("tests")) is not None else None for draft in drafts],
-            [_meta(draft) for draft in drafts],
+            *(_column(field.name, drafts, present) for field in CONTENT),
+            _counts(drafts) if "tests" in present else None,
+            [_meta(draft) for draft in drafts] if "meta" in present else None,
         ]
-        arrays = [_array(column, field.type) for column, field in zip(columns, RECORD, strict=True)]
+        arrays = [_array(column, field.type, len(placed)) for column, field in zip(columns, RECORD, strict=True)]
     except UnicodeEncodeError as error:
         raise BadRow("lone_surrogate", f"text that is not Unicode: {error.reason}") from error
     except (TypeError, ValueError, pa.ArrowException) as error:
@@ -57,12 +58,18 @@ def check(placed: Placed, source: str, file: str) -> BadRow | None:
     return None
 
 
-def _array(column: Any, kind: pa.DataType) -> pa.Array:
+def _column(name: str, drafts: Sequence[Draft], present: frozenset[str]) -> list[Any] | None:
+    return [draft.get(name) for draft in drafts] if name in present else None
+
+
+def _counts(drafts: Sequence[Draft]) -> list[int | None]:
+    return [len(tests) if (tests := draft.get("tests")) is not None else None for draft in drafts]
+
+
+def _array(column: Any, kind: pa.DataType, rows: int) -> pa.Array:
     if isinstance(column, pa.Array):
         return column
-    if not any(value is not None for value in column):
-        return pa.nulls(len(column), kind)
-    return pa.array(column, kind)
+    return pa.nulls(rows, kind) if column is None else pa.array(column, kind)
 
 
 def _meta(draft: Draft) -> str | None:

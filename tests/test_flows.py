@@ -12,7 +12,9 @@ from makes import alpaca_rows, run_here, tree, write_jsonl, write_recipe
 
 prefect = pytest.importorskip("prefect")
 
+from prefect.artifacts import Artifact  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
+from prefect.client.schemas.sorting import TaskRunSort  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows  # noqa: E402
@@ -34,10 +36,10 @@ def test_the_flow_writes_what_the_command_writes_and_shows_its_funnel(
     run_here(recipe, tmp_path / "direct", tmp_path / "other-store")
     assert tree(out / "data") == tree(tmp_path / "direct/data")
     with get_client(sync_client=True) as client:
-        runs = client.read_task_runs()
-        artifacts = client.read_artifacts()
+        runs = client.read_task_runs(limit=100, sort=TaskRunSort.NAME_ASC)
     assert {"ingest", "dedup", "length", "export", "publish"} <= {run.name for run in runs}
-    funnel = next(artifact for artifact in artifacts if artifact.key == "funnel")
+    funnel = Artifact.get("funnel")
+    assert funnel is not None
     assert "dedup" in str(funnel.data)
     assert "110" in str(funnel.data)
 

@@ -20,7 +20,7 @@ from schemas.errors import RecipeError
 from stages.contract import Decisions
 from stages.dsir.ngrams import words
 from stages.zipfit import stage as stage_module
-from stages.zipfit.debias import detrend, fit_trend
+from stages.zipfit.debias import expected, fit_line
 from stages.zipfit.stage import ZipFit
 
 WORDS = (
@@ -159,14 +159,14 @@ def test_debiased_prefers_the_target_at_every_length() -> None:
     assert all(item["exact"] and item["dsir"] is not None for item in details(decided))
 
 
-def test_trend_takes_length_out() -> None:
+def test_the_line_takes_length_out() -> None:
     draw = np.random.default_rng(0)
     length = draw.uniform(30, 600, 4_000)
-    value = 10 + 0.1 * length + draw.normal(0, 1 + length / 100)
-    z = detrend(fit_trend(length, value), length, value)
-    assert abs(np.corrcoef(length, z)[0, 1]) < 0.05
-    assert z.std() == pytest.approx(1, abs=0.1)
-    assert detrend(fit_trend(length[:3], np.ones(3)), length[:3], np.ones(3)).tolist() == [0, 0, 0]
+    value = 10 + 7 * np.log(length) + draw.normal(0, 2, 4_000)
+    line = fit_line(length, value)
+    assert line == pytest.approx((10, 7, 2), rel=0.05)
+    assert abs(np.corrcoef(length, value - expected(line, length))[0, 1]) < 0.02
+    assert fit_line(np.array([30.0, 30.0]), np.array([1.0, 1.0])) == (1, 0, 1)
 
 
 def test_order_of_rows_and_batches_change_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import Scores
+from stages.dedup.joined import Joined
 from stages.dedup.resolve import Bools, Floats, Ints
 
 
@@ -19,31 +21,44 @@ class Columns(NamedTuple):
 
     hashes: npt.NDArray[np.uint64]
     comparable: Bools
-    chars: Ints
-    sizes: Ints
-    sources: Ints
+    chars: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int32]
+    sources: npt.NDArray[np.int32]
     names: list[str]
     best: Floats
 
 
-def read_columns(scores: Scores, near: bool, best: str | None) -> Columns:
-    """Read what `decide` needs; `best` names a public score column of an earlier stage."""
-    n, start = len(scores), 0
+def read_columns(rows: Joined, near: bool, best: str | None) -> Columns:
+    """Read what `decide` needs; `best` names a public score column of an earlier stage, which only the last pool has."""
+    n, start = len(rows), 0
     names: dict[str, int] = {}
-    chars, sizes, sources = (np.zeros(n, np.int64) for _ in range(3))
-    out = Columns(np.zeros((n, 2), np.uint64), np.zeros(n, np.bool_), chars, sizes, sources, [], np.zeros(n))
-    wanted = ["exact_hash", "n_chars", "source", *(["n_shingles"] if near else []), *([best] if best else [])]
-    for batch in scores.scores(wanted):
+    chars, sizes, sources = (np.zeros(n, np.int32) for _ in range(3))
+    hashes, comparable = np.zeros((n, 2), np.uint64), np.zeros(n, np.bool_)
+    scores = np.full(n if best else 0, -np.inf)
+    for batch in _batches(rows, ["exact_hash", "n_chars", "source", *(["n_shingles"] if near else [])], best):
         part = slice(start, start + batch.num_rows)
-        out.hashes[part] = _halves(batch["exact_hash"])
-        out.comparable[part] = np.asarray(batch["exact_hash"].is_valid())
-        out.chars[part] = _integers(batch["n_chars"])
-        out.sizes[part] = _integers(batch["n_shingles"]) if near else 0
-        out.sources[part] = _codes(batch["source"], names)
-        if best:
-            out.best[part] = pc.fill_null(batch[best].cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
+        hashes[part] = _halves(batch["exact_hash"])
+        comparable[part] = np.asarray(batch["exact_hash"].is_valid())
+        chars[part] = _integers(batch["n_chars"])
+        sizes[part] = _integers(batch["n_shingles"]) if near else 0
+        sources[part] = _codes(batch["source"], names)
+        if best and best in batch.schema.names:
+            scores[part] = pc.fill_null(batch[best].cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
         start = part.stop
-    return out._replace(names=list(names))
+    return Columns(hashes, comparable, chars, sizes, sources, list(names), scores)
+
+
+def _batches(rows: Joined, columns: list[str], best: str | None) -> Iterator[pa.RecordBatch]:
+    *earlier, pool = rows.pools
+    for other in earlier:
+        if len(other):
+            yield from other.scores(columns)
+    yield from _own(pool, [*columns, *([best] if best else [])])
+
+
+def _own(pool: Scores, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    if len(pool):
+        yield from pool.scores(columns)
 
 
 def _integers(column: pa.Array) -> Ints:

@@ -33,6 +33,15 @@ class Edges(NamedTuple):
         return Edges(*parts).ordered()
 
 
+class Outcome(NamedTuple):
+    """Per document: its survivor (itself, if kept), the most similar other document that both survived and was
+    compared (-1 for none, and for the dropped), and the similarity to the one or the other (0 for none)."""
+
+    survivor: Ints
+    nearest: Ints
+    similarity: Floats
+
+
 NO_EDGES = Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
 
 
@@ -55,20 +64,19 @@ def survivor_ranks(keys: Sequence[npt.NDArray[np.generic]], n_rows: int) -> Ints
     return rank
 
 
-def resolve(edges: Edges, n: int, threshold: float) -> tuple[Ints, Floats]:
-    """Each document's survivor (itself, if kept) and its similarity to it.
+def resolve(edges: Edges, n: int, threshold: float) -> Outcome:
+    """Who survives among `n` documents, given the pairs that were compared.
 
     Documents are visited from the most to the least wanted; one is dropped if and only if it is at least `threshold`
     similar to a document already kept, the most similar of which is its survivor. So a chain A ~ B ~ C where A and C
-    differ loses B alone, and every drop names a kept twin of real similarity. A kept document's similarity is the
-    highest to another kept one that was compared, 0 where none was.
+    differ loses B alone, and every drop names a kept twin of real similarity.
     """
-    return _resolve(edges.better, edges.worse, edges.similarity, n, threshold)
+    return Outcome(*_resolve(edges.better, edges.worse, edges.similarity, n, threshold))
 
 
 @jit
-def _resolve(better: Ints, worse: Ints, similarity: Floats, n: int, threshold: float) -> tuple[Ints, Floats]:
-    survivor = np.arange(n)
+def _resolve(better: Ints, worse: Ints, similarity: Floats, n: int, threshold: float) -> tuple[Ints, Ints, Floats]:
+    survivor, nearest = np.arange(n), np.full(n, -1)
     best = np.zeros(n)
     for e in range(len(worse)):
         i, j = better[e], worse[e]
@@ -76,7 +84,10 @@ def _resolve(better: Ints, worse: Ints, similarity: Floats, n: int, threshold: f
             survivor[j], best[j] = i, similarity[e]
     for e in range(len(worse)):
         i, j = better[e], worse[e]
-        if survivor[i] == i and survivor[j] == j:
-            best[i] = max(best[i], similarity[e])
-            best[j] = max(best[j], similarity[e])
-    return survivor, best
+        if survivor[i] != i or survivor[j] != j:
+            continue
+        if similarity[e] > best[i]:
+            best[i], nearest[i] = similarity[e], j
+        if similarity[e] > best[j]:
+            best[j], nearest[j] = similarity[e], i
+    return survivor, nearest, best

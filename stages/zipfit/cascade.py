@@ -57,6 +57,10 @@ class Affine(NamedTuple):
     offset: Floats
 
 
+Ranking = Callable[[IntArray, Floats], Affine]
+"""From the pilots and their exact values to what turns values into scores."""
+
+
 class Problem(NamedTuple):
     """What the cascade asks its caller for.
 

@@ -1,48 +1,38 @@
-"""Taking length out of a score: how far a value lies above what is usual for texts of its compressed length."""
+"""Taking length out of a score: how far the bytes saved lie above what is usual for a text of that length."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_BINS: Final = 40
-_FEWEST: Final = 25  # rows per bin, below which medians are noise
-_MAD_TO_SD: Final = 1.4826
+
+class Line(NamedTuple):
+    """`value = intercept + slope * log(length)`, and the standard deviation around it."""
+
+    intercept: float
+    slope: float
+    spread: float
 
 
-class Trend(NamedTuple):
-    """Median and spread (median absolute deviation, as a standard deviation) within bins of the length."""
-
-    edges: Floats
-    centre: Floats
-    spread: Floats
-
-
-def fit_trend(length: Floats, value: Floats) -> Trend:
-    """Bins of about equal numbers of rows, at most 40 and none with fewer than 25 rows. Needs at least one row."""
-    bins = max(1, min(_BINS, len(length) // _FEWEST))
-    edges = np.unique(np.quantile(length, np.arange(1, bins) / bins))
-    place = np.searchsorted(edges, length, side="right")
-    groups = [value[place == k] for k in range(len(edges) + 1)]
-    overall = _robust(value)
-    found = np.array([_robust(group, overall) for group in groups])
-    return Trend(edges, found[:, 0], found[:, 1])
+def fit_line(length: Floats, value: Floats) -> Line:
+    """Least squares. Lengths are positive; with fewer than two different ones the line is level."""
+    x = np.log(length)
+    if len(x) == 0:
+        return Line(0.0, 0.0, 1.0)
+    varied = float(x.std()) > 0
+    slope = float(((x - x.mean()) * (value - value.mean())).mean() / x.var()) if varied else 0.0
+    intercept = float(value.mean() - slope * x.mean())
+    spread = float((value - intercept - slope * x).std())
+    return Line(intercept, slope, spread if spread > 0 else 1.0)
 
 
-def centre_and_spread(trend: Trend, length: Floats) -> tuple[Floats, Floats]:
-    """The trend at each row's length."""
-    place = np.searchsorted(trend.edges, length, side="right")
-    return trend.centre[place], trend.spread[place]
-
-
-def detrend(trend: Trend, length: Floats, value: Floats) -> Floats:
-    """Standard deviations above what is usual at this length."""
-    centre, spread = centre_and_spread(trend, length)
-    return (value - centre) / spread
+def expected(line: Line, length: Floats) -> Floats:
+    """What the line says for each length."""
+    return np.asarray(line.intercept + line.slope * np.log(length))
 
 
 def z_score(value: Floats) -> Floats:
@@ -51,12 +41,3 @@ def z_score(value: Floats) -> Floats:
         return value
     spread = float(np.nanstd(value))
     return (value - float(np.nanmean(value))) / (spread if spread > 0 else 1.0)
-
-
-def _robust(values: Floats, otherwise: tuple[float, float] = (0.0, 1.0)) -> tuple[float, float]:
-    """Median and spread; the spread of `otherwise` where all values are (nearly) the same."""
-    if not len(values):
-        return otherwise
-    middle = float(np.median(values))
-    spread = float(np.median(np.abs(values - middle))) * _MAD_TO_SD
-    return middle, spread if spread > 0 else otherwise[1]

@@ -14,8 +14,8 @@ from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import counts, log_ratio, log_weights
 from stages.text import On
 from stages.zipfit.alignment import Rule
-from stages.zipfit.cascade import Affine, Found
-from stages.zipfit.debias import centre_and_spread, fit_trend, z_score
+from stages.zipfit.cascade import Affine, Found, Ranking, pilot_rows
+from stages.zipfit.debias import expected, fit_line, z_score
 from stages.zipfit.diversity import dissimilar
 from stages.zipfit.ranking import Quota, TokenBudget, best_first, mask, quota, reasons, shortfall, tie_breaker, within
 from stages.zipfit.seek import Seeker
@@ -50,15 +50,16 @@ def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> 
     n, limit = len(columns.value), quota(settings.keep, len(columns.value))
     dsir = _dsir(scores, targets, settings.laplace) if settings.mode == "debiased" else np.zeros(n)
     dsir[np.isnan(columns.c_x)] = np.nan
-    found, notes = Found(columns.value, ~np.isnan(columns.value), 0.0), list[str]()
-    rank = _rank(columns.value, columns.c_x, dsir, settings.mode)
-    if n and np.isnan(columns.value).all() and not np.isnan(columns.c_x).all():
+    ranking, notes = _ranking(columns, dsir, settings.mode), list[str]()
+    usable = ~np.isnan(columns.c_x)
+    if usable.any() and np.isnan(columns.value).all():
         seeker = Seeker(scores, targets, rule, settings.level, settings.on, settings.mode == "debiased")
-        found, rank = seeker.find(
-            columns.ties, ~np.isnan(columns.c_x), _wanted(limit, columns.tokens, settings.max_similarity is not None),
-            lambda value: _rank(value, columns.c_x, dsir, settings.mode),
-        )  # fmt: skip
+        wanted = _wanted(limit, columns.tokens, settings.max_similarity is not None)
+        found, rank = seeker.find(columns.ties, usable, wanted, ranking)
         notes.append(_cascade_note(found, limit.rows))
+    else:
+        pilots = pilot_rows(columns.ties, usable)
+        found, rank = Found(columns.value, usable, 0.0), ranking(pilots, columns.value[pilots])
     score = rank.slope * found.value + rank.offset
     order = best_first(np.where(found.is_exact, score, np.nan), columns.ties)
     if settings.max_similarity is not None:
@@ -102,14 +103,18 @@ def _dsir(scores: Scores, targets: Targets, laplace: float) -> Floats:
     return np.concatenate([np.empty(0), *parts])
 
 
-def _rank(value: Floats, c_x: Floats, dsir: Floats, mode: str) -> Affine:
-    """How a row's gain or alignment becomes its score."""
-    known = ~np.isnan(value)
-    if mode == "zipfit" or not known.any():
-        return Affine(np.ones(len(value)), np.zeros(len(value)))
-    trend = fit_trend(c_x[known], value[known])
-    centre, spread = centre_and_spread(trend, np.where(np.isnan(c_x), 0.0, c_x))
-    return Affine(1 / spread, z_score(dsir) - centre / spread)
+def _ranking(columns: Columns, dsir: Floats, mode: str) -> Ranking:
+    """How rows' values become scores, from exactly scored pilots: the same ones with and without a cascade."""
+    n = len(columns.value)
+
+    def debiased(pilots: IntArray, values: Floats) -> Affine:
+        line = fit_line(columns.c_x[pilots], values)
+        return Affine(np.full(n, 1 / line.spread), z_score(dsir) - expected(line, columns.c_x) / line.spread)
+
+    def published(pilots: IntArray, values: Floats) -> Affine:
+        return Affine(np.ones(n), np.zeros(n))
+
+    return debiased if mode == "debiased" else published
 
 
 def _wanted(limit: Quota, tokens: IntArray, diverse: bool) -> int:
@@ -125,8 +130,9 @@ def _affordable(limit: Quota, tokens: IntArray) -> int:
 
 
 def _cascade_note(found: Found, rows: int) -> str:
-    recall = rows / (rows + found.expected_missed) if rows else 1.0
     exact, n = int(found.is_exact.sum()), len(found.is_exact)
+    kept = min(rows, exact)
+    recall = kept / (kept + found.expected_missed) if kept else 1.0
     return f"zipfit: {exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from stages.contract import BoolArray, IntArray, Scores
 from stages.text import On, columns_for, render
 from stages.zipfit.alignment import Rule, combine, gains
-from stages.zipfit.cascade import Affine, Found, Model, Problem, choose_pivots, fit_model, pilot_rows, search
+from stages.zipfit.cascade import Affine, Found, Model, Problem, Ranking, choose_pivots, fit_model, pilot_rows, search
 from stages.zipfit.features import COLUMNS, features, raw_features
 from stages.zipfit.kernel import cores, gzip_lengths
 from stages.zipfit.packed import Packed, pack_arrow
@@ -30,11 +28,8 @@ class Seeker:
         self.level, self.on, self.by_gain = level, on, by_gain
         self.raw = np.empty((0, 0), np.float32)
 
-    def find(self, ties: Ties, usable: BoolArray, k: int, ranking: Callable[[Floats], Affine]) -> tuple[Found, Affine]:
-        """Exact values for the best `k` usable rows, and how values become scores.
-
-        `ranking` sees predictions with errors like the pilots' added, so that spreads come out as exact values' would.
-        """
+    def find(self, ties: Ties, usable: BoolArray, k: int, ranking: Ranking) -> tuple[Found, Affine]:
+        """Exact values for the best `k` usable rows, and how values become scores."""
         pilots = pilot_rows(ties, usable)
         values = self.against(pilots, self.targets.texts)
         aggregated = combine(values, self.rule)
@@ -42,7 +37,7 @@ class Seeker:
         first = fit_model(self._cheap(pilots), aggregated)
         predicted = self._predict(first)
         predicted[~usable] = np.nan
-        rank = ranking(predicted + first.errors[(ties % np.uint64(len(first.errors))).astype(np.int64)])
+        rank = ranking(pilots, aggregated)
         chosen = self.targets.texts.take(choose_pivots(values, aggregated))
         problem = Problem(
             features=self._cheap,

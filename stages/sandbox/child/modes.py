@@ -31,10 +31,10 @@ _OURS: Final[list[str]] = []
 OUT_OF_MEMORY: Final = 86
 """Exit status of a Python program that ended with MemoryError."""
 
-_PRELOAD: Final = """abc array ast base64 bisect calendar cmath collections contextlib copy dataclasses datetime decimal
-difflib enum fractions functools hashlib heapq inspect io itertools json locale math numbers operator os random re
-secrets statistics string struct sys textwrap threading time traceback types typing unicodedata unittest uuid
-zlib""".split()
+# Not more: every module and library here makes every fork a little dearer.
+_PRELOAD: Final = """ast bisect collections contextlib copy dataclasses datetime decimal enum fractions functools heapq
+inspect io itertools json math operator os random re string struct sys textwrap threading time traceback types typing
+unittest""".split()
 
 
 def prepare(packages: tuple[str, ...]) -> None:

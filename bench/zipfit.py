@@ -1,0 +1,278 @@
+"""Speed and exactness of `zipfit` and `dsir`, and the needle tests of docs/zipfit.md, on real texts.
+
+    python bench/zipfit.py speed [--rows 20000] [--package PYTHON]   # PYTHON: an interpreter with data-selection 1.0.3
+    python bench/zipfit.py exact [--pairs 3000000]
+    python bench/zipfit.py needle
+    python bench/zipfit.py scale [--rows 20000 200000 2000000]
+
+Everything runs with two threads or processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests"), str(Path(__file__).resolve().parents[1])]
+
+from pools import batches, records
+from zipfit_data import NEEDLES, background, humaneval, long_texts, workload
+from zipfit_targets import TargetPool, score
+
+from stages.contract import Stage
+from stages.dsir.ngrams import ngram_column
+from stages.dsir.stage import Dsir
+from stages.dsir.weights import counts, log_ratio, log_weights
+from stages.zipfit.alignment import Rule, fit_texts
+from stages.zipfit.debias import expected, fit_line, z_score
+from stages.zipfit.kernel import gzip_lengths
+from stages.zipfit.packed import pack_strings
+from stages.zipfit.stage import ZipFit
+
+WORKERS = 2
+_PACKAGE = """
+import json, sys, time
+import numpy as np
+from data_selection import HashedNgramDSIR
+raw, target, cache = sys.argv[1:]
+start = time.perf_counter()
+dsir = HashedNgramDSIR([raw], [target], cache_dir=cache, num_proc=2, min_example_length=0)
+dsir.fit_importance_estimator(num_tokens_to_fit="all")
+dsir.compute_importance_weights()
+seconds = time.perf_counter() - start
+parts = sorted(dsir.log_importance_weights_dir.glob("*.npy"), key=lambda path: int(path.stem))
+shards = [np.load(path) for path in parts]
+total = sum(map(len, shards))
+weights = np.empty(total)
+for k, shard in enumerate(shards):  # example i is in shard i % n
+    weights[k :: len(shards)] = shard
+print(json.dumps([seconds, weights.tolist()]))
+"""
+
+
+def reference_row(job: tuple[str, list[str], int]) -> float:
+    """The published score of one candidate, as its authors wrote it down: gzip of every string, candidate first."""
+    text, targets, level = job
+
+    def size(item: str) -> int:
+        return len(gzip.compress(item.encode("utf-8", "surrogatepass"), level))
+
+    x, values = size(text), []
+    for target in targets:
+        t = size(target)
+        values.append((x + t - size(text + target)) / max(x, t))
+    return float(np.mean(values))
+
+
+def timed(name: str, rows: int, baseline: float | None, run: Callable[[], object]) -> tuple[float, object]:
+    """Run once and print seconds, rows per second and how many times faster than the baseline (seconds per row)."""
+    start = time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - start
+    faster = f"{baseline * rows / seconds:8.1f}x" if baseline else " " * 9
+    print(f"{name:44s} {seconds:8.2f} s {rows / seconds:10.0f} rows/s {faster}", flush=True)
+    return seconds, result
+
+
+def reference(texts: list[str], targets: list[str], level: int) -> tuple[float, list[float]]:
+    """Seconds per row of the plain algorithm in two processes, and its scores."""
+    jobs = [(text, targets, level) for text in texts]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(reference_row, jobs[:4]))
+        seconds, found = timed(
+            f"reference, gzip-{level}, mean {mean_size(texts)} B", len(texts), None,
+            lambda: list(pool.map(reference_row, jobs, chunksize=16)),
+        )  # fmt: skip
+    return seconds / len(texts), list(found)  # type: ignore[call-overload]
+
+
+def mean_size(texts: Sequence[str]) -> int:
+    """Mean bytes per text."""
+    return int(np.mean([len(text.encode("utf-8", "surrogatepass")) for text in texts]))
+
+
+def speed(rows: int, sample: int, package: str | None) -> None:
+    """Our modes against the reference algorithm on a sample of the same pool."""
+    pool, targets = workload(rows), humaneval()
+    for level in (1, 6, 9):
+        compare_exact(pool, targets, level, sample)
+    compare_exact(long_texts(60), targets, 6, 30)
+    baseline, _ = reference(pool[:sample], targets, 6)
+    table = records([{"text": text} for text in pool])
+    truth = exhaustive(pool, targets)
+    for share in (0.01, 0.1):
+        stage = ZipFit(target=("t",), keep=share, mode="zipfit", cascade=True)
+        name = f"cascade, zipfit, k = {share:.0%}"
+        _, decided = timed(name, rows, baseline, lambda stage=stage: run_threads(stage, table, targets))
+        best = set(np.argsort(-truth, kind="stable")[: round(share * rows)].tolist())
+        keep = np.flatnonzero(decided.keep)  # type: ignore[attr-defined]
+        print(f"    recall {len(best & set(keep.tolist())) / len(best):.4f}; {decided.warnings[0]}")  # type: ignore[attr-defined]
+    dsir_speed(pool, targets, package)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+def exhaustive(pool: list[str], targets: list[str]) -> np.ndarray:
+    """Exact published scores."""
+    return fit_texts(pack_strings(pool), pack_strings(targets), 6, mean_rule(targets), threads=WORKERS).alignment
+
+
+def mean_rule(targets: list[str]) -> Rule:
+    """The plain mean over targets."""
+    return Rule("mean", 1, np.full(len(targets), 1 / len(targets)))
+
+
+def compare_exact(pool: list[str], targets: list[str], level: int, sample: int) -> None:
+    """The exact kernel on the pool, the reference on a sample of it; the scores must be equal."""
+    baseline, expected = reference(pool[:sample], targets, level)
+    name = f"exact kernel, level {level}, mean {mean_size(pool)} B"
+    texts, fixed = pack_strings(pool), pack_strings(targets)
+    _, found = timed(
+        name, len(pool), baseline, lambda: fit_texts(texts, fixed, level, mean_rule(targets), threads=WORKERS)
+    )
+    worst = float(np.abs(np.array(expected) - found.alignment[: len(expected)]).max())  # type: ignore[attr-defined]
+    print(f"    largest difference from the reference {worst:.1e} in {len(expected) * len(targets):,} pairs")
+
+
+def run_threads(stage: Stage, table: pa.Table, targets: list[str]) -> object:
+    """Score in two threads, as the runner does, and decide."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    empty = score(stage, table.slice(0, 0), {"t": targets})
+    state = stage.fit(TargetPool(table, None, 1000, {}), empty.inputs)
+    read = table.select(list(stage.reads))
+    with ThreadPoolExecutor(WORKERS) as threads:
+        parts = list(threads.map(lambda part: stage.score(part, state), batches(read, 1_024)))
+    return stage.decide(TargetPool(table, pa.Table.from_batches(parts), 8_192, empty.inputs))
+
+
+def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None:
+    """The `dsir` stage against `data-selection`, and the largest difference of weights."""
+    baseline, expected = None, None
+    if package:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder, name) for name in ("raw.jsonl", "target.jsonl")]
+            for path, texts in zip(paths, (pool, targets), strict=True):
+                path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+            command = [package, "-c", _PACKAGE, *map(str, paths), str(Path(folder, "cache"))]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            seconds, expected = json.loads(done.stdout.splitlines()[-1])
+            baseline = seconds / len(pool)
+            print(f"{'data-selection 1.0.3, 2 processes':44s} {seconds:8.2f} s {1 / baseline:10.0f} rows/s")
+    table = records([{"text": text} for text in pool])
+    stage = Dsir(target=("t",), keep=0.1, choose="top")
+    _, decided = timed("dsir", len(pool), baseline, lambda: run_threads(stage, table, targets))
+    if expected is not None:
+        print(f"    largest difference of log weights {np.abs(decided.score - np.array(expected)).max():.1e}")  # type: ignore[attr-defined]
+
+
+def exact(pairs: int) -> None:
+    """Every gzip length of the kernel against zlib's, at levels 1, 6 and 9."""
+    targets = humaneval()
+    pool = workload(max(1, pairs // (3 * len(targets))))
+    for level in (1, 6, 9):
+        found = gzip_lengths(pack_strings(pool), pack_strings(targets), level, WORKERS).pairs
+        with ProcessPoolExecutor(WORKERS) as workers:
+            jobs = [(text, targets, level) for text in pool]
+            expected = np.array(list(workers.map(plain_lengths, jobs, chunksize=16)))
+        print(f"level {level}: {(found != expected).sum()} mismatches in {expected.size:,} pairs", flush=True)
+
+
+def plain_lengths(job: tuple[str, list[str], int]) -> list[int]:
+    """Gzip lengths of one candidate followed by each target."""
+    text, targets, level = job
+    return [len(gzip.compress((text + target).encode("utf-8", "surrogatepass"), level)) for target in targets]
+
+
+def needle(seeds: int) -> None:
+    """Held-out target rows hidden in a mixed pool: share found within the top 1% (or as many rows as are hidden)."""
+    names = ["zipfit", "dsir (sum)", "dsir per token", "gain", "detrended gain", "debiased (default)"]
+    found: dict[str, list[list[float]]] = {}
+    for source, load in NEEDLES.items():
+        found[source] = [one_needle(load(), background(source), seed) for seed in range(seeds)]
+        cells = " | ".join(f"{np.mean(column):.2f}" for column in zip(*found[source], strict=True))
+        print(f"| {source} | {cells} |", flush=True)
+    overall = np.array([np.mean(rows, axis=0) for rows in found.values()])
+    draws = np.random.default_rng(0).integers(0, len(overall), (10_000, len(overall)))
+    low, high = np.percentile(overall[draws].mean(axis=1), [2.5, 97.5], axis=0)
+    print("| **mean** | " + " | ".join(f"**{value:.3f}**" for value in overall.mean(axis=0)) + " |")
+    print("| 95% interval | " + " | ".join(f"{a:.2f}-{b:.2f}" for a, b in zip(low, high, strict=True)) + " |")
+    print(names)
+
+
+def one_needle(items: list[str], pool: list[str], seed: int) -> list[float]:
+    """Recall of each score for one source: 96 rows are the target, up to 64 others are hidden."""
+    distinct = sorted({item for item in items if item})
+    draw = np.random.default_rng(seed)
+    chosen = [distinct[k] for k in draw.permutation(len(distinct))[:160]]
+    targets, hidden = chosen[: len(chosen) * 3 // 5], chosen[len(chosen) * 3 // 5 :]
+    hay = [text for text in pool if text not in set(chosen)]
+    scores = all_scores([*hay, *hidden], targets)
+    top = max(len(hidden), (len(hay) + len(hidden)) // 100)
+    return [float((np.argsort(-s, kind="stable")[:top] >= len(hay)).sum()) / len(hidden) for s in scores]
+
+
+def all_scores(pool: list[str], targets: list[str]) -> list[np.ndarray]:
+    """Every score of the table, per row."""
+    fit = fit_texts(pack_strings(pool), pack_strings(targets), 6, mean_rule(targets), threads=WORKERS)
+    grams, target = ngram_column(pool)[0], ngram_column(targets)[0]
+    raw, wanted = counts([grams], 10_000), counts([target], 10_000)
+    per_token = log_weights(grams, log_ratio(wanted, raw, 0.1), "per_token")
+    size = fit.c_x.astype(float)
+    pilots = np.random.default_rng(0).permutation(len(size))[:500]
+    line = fit_line(size[pilots], fit.gain[pilots])
+    detrended = (fit.gain - expected(line, size)) / line.spread
+    summed = log_weights(grams, log_ratio(wanted, raw, 0.0), "sum")
+    return [fit.alignment, summed, per_token, fit.gain, detrended, detrended + z_score(per_token)]
+
+
+def scale(sizes: Sequence[int]) -> None:
+    """Time per row and peak memory of the cascade as the pool grows (rows are the workload with a number added)."""
+    base, targets = workload(), humaneval()
+    for size in sizes:
+        pool = [f"{base[k % len(base)]} {k}" for k in range(size)]
+        table = records([{"text": text} for text in pool])
+        held = pa.total_allocated_bytes() >> 20
+        stage = ZipFit(target=("t",), keep=0.01, cascade=True)
+        timed(
+            f"cascade, debiased, k = 1%, {size:,} rows", size, None, lambda s=stage, t=table: run_threads(s, t, targets)
+        )
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        print(f"    peak memory {peak} MB, of which the pool itself in memory {held} MB")
+
+
+def main() -> None:
+    """Run one of the benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("speed")
+    one.add_argument("--rows", type=int, default=20_000)
+    one.add_argument("--sample", type=int, default=1_000)
+    one.add_argument("--package")
+    commands.add_parser("exact").add_argument("--pairs", type=int, default=3_000_000)
+    commands.add_parser("needle").add_argument("--seeds", type=int, default=3)
+    commands.add_parser("scale").add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
+    args = parser.parse_args()
+    if args.command == "speed":
+        speed(args.rows, args.sample, args.package)
+    elif args.command == "exact":
+        exact(args.pairs)
+    elif args.command == "needle":
+        needle(args.seeds)
+    else:
+        scale(args.rows)
+
+
+if __name__ == "__main__":
+    main()
