@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from schemas.adapters import ADAPTERS
 from stages.sandbox import Limits, Sandbox
-from stages.verify import Verdict
 from stages.verify.engine import run_program
 from stages.verify.problem import Program, problem
 
@@ -133,11 +132,9 @@ def report(answers: list[Answer], seconds: float) -> None:
     print(Counter(found.status for found in answers))
     for found in answers:
         if not agrees(found):
-            print(f"- {found.case.file} {found.case.id}: oracle {found.case.observed[:80]!r}, ours {found.status}: {found.detail}")
+            told = f"oracle {found.case.observed[:80]!r}, ours {found.status}: {found.detail}"
+            print(f"- {found.case.file} {found.case.id}: {told}")
 
 
 if __name__ == "__main__":
     main()
-
-
-__all__ = ["Answer", "Verdict", "agrees", "answer", "cases"]

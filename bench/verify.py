@@ -75,7 +75,19 @@ def bubblewrap() -> bool:
         ("--ro-bind", path, path) for path in ("/usr", "/lib", "/lib64", sys.base_prefix) if os.path.exists(path)
     )
     python = os.path.realpath(sys.executable)
-    command = ["bwrap", *binds, "--unshare-all", "--die-with-parent", "--dev", "/dev", python, "-I", "-S", "-c", PROGRAM]
+    command = [
+        "bwrap",
+        *binds,
+        "--unshare-all",
+        "--die-with-parent",
+        "--dev",
+        "/dev",
+        python,
+        "-I",
+        "-S",
+        "-c",
+        PROGRAM,
+    ]
     return subprocess.run(command, input=b"21\n", capture_output=True).stdout == b"42\n"
 
 
@@ -148,14 +160,25 @@ def job(file: str, workers: int) -> Job:
 def summary(rates: list[Rate], jobs: list[Job], workers: int) -> str:
     """The results as a Markdown page."""
     base = rates[0].per_second
-    lines = [f"# Verification throughput ({workers} workers)", "", "| way | tests/s | against a fresh interpreter |", "|---|---|---|"]
+    lines = [
+        f"# Verification throughput ({workers} workers)",
+        "",
+        "| way | tests/s | against a fresh interpreter |",
+        "|---|---|---|",
+    ]
     lines += [f"| {rate.name} | {rate.per_second:.0f} | {rate.per_second / base:.2f}x |" for rate in rates]
     if jobs:
-        lines += ["", "| file | problems | seconds | problems/s | CPU s in programs | verdicts |", "|---|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| file | problems | seconds | problems/s | CPU s in programs | verdicts |",
+            "|---|---|---|---|---|---|",
+        ]
     for each in jobs:
         rate = each.problems / each.seconds
         told = ", ".join(f"{name} {count}" for name, count in sorted(each.statuses.items()))
-        lines.append(f"| {each.file} | {each.problems} | {each.seconds:.1f} | {rate:.0f} | {each.program_cpu_s:.1f} | {told} |")
+        lines.append(
+            f"| {each.file} | {each.problems} | {each.seconds:.1f} | {rate:.0f} | {each.program_cpu_s:.1f} | {told} |"
+        )
     return "\n".join([*lines, ""])
 
 

@@ -1,11 +1,11 @@
 """Speed and exactness of `zipfit` and `dsir`, and the needle tests of docs/zipfit.md, on real texts.
 
-    python bench/zipfit.py speed [--rows 20000] [--package PYTHON]   # PYTHON: an interpreter with data-selection 1.0.3
-    python bench/zipfit.py exact [--pairs 3000000]
-    python bench/zipfit.py needle
-    python bench/zipfit.py scale [--rows 20000 200000 2000000]
+    PYTHONPATH=tests python bench/zipfit.py speed [--rows 20000] [--package PYTHON]
+    PYTHONPATH=tests python bench/zipfit.py exact [--pairs 3000000]
+    PYTHONPATH=tests python bench/zipfit.py needle
+    PYTHONPATH=tests python bench/zipfit.py scale [--rows 20000 200000 2000000]
 
-Everything runs with two threads or processes.
+PYTHON is an interpreter that has data-selection 1.0.3. Everything runs with two threads or processes.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import gzip
 import json
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests"), str(Path(__file__).resolve().parents[1])]
-
 from pools import batches, records
 from zipfit_data import NEEDLES, background, humaneval, long_texts, workload
 from zipfit_targets import TargetPool, score
@@ -135,20 +131,18 @@ def mean_rule(targets: list[str]) -> Rule:
 
 def compare_exact(pool: list[str], targets: list[str], level: int, sample: int) -> None:
     """The exact kernel on the pool, the reference on a sample of it; the scores must be equal."""
-    baseline, expected = reference(pool[:sample], targets, level)
+    baseline, theirs = reference(pool[:sample], targets, level)
     name = f"exact kernel, level {level}, mean {mean_size(pool)} B"
     texts, fixed = pack_strings(pool), pack_strings(targets)
     _, found = timed(
         name, len(pool), baseline, lambda: fit_texts(texts, fixed, level, mean_rule(targets), threads=WORKERS)
     )
-    worst = float(np.abs(np.array(expected) - found.alignment[: len(expected)]).max())  # type: ignore[attr-defined]
-    print(f"    largest difference from the reference {worst:.1e} in {len(expected) * len(targets):,} pairs")
+    worst = float(np.abs(np.array(theirs) - found.alignment[: len(theirs)]).max())  # type: ignore[attr-defined]
+    print(f"    largest difference from the reference {worst:.1e} in {len(theirs) * len(targets):,} pairs")
 
 
 def run_threads(stage: Stage, table: pa.Table, targets: list[str]) -> object:
     """Score in two threads, as the runner does, and decide."""
-    from concurrent.futures import ThreadPoolExecutor
-
     empty = score(stage, table.slice(0, 0), {"t": targets})
     state = stage.fit(TargetPool(table, None, 1000, {}), empty.inputs)
     read = table.select(list(stage.reads))
@@ -159,7 +153,7 @@ def run_threads(stage: Stage, table: pa.Table, targets: list[str]) -> object:
 
 def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None:
     """The `dsir` stage against `data-selection`, and the largest difference of weights."""
-    baseline, expected = None, None
+    baseline, theirs = None, None
     if package:
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder, name) for name in ("raw.jsonl", "target.jsonl")]
@@ -167,14 +161,14 @@ def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None
                 path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
             command = [package, "-c", _PACKAGE, *map(str, paths), str(Path(folder, "cache"))]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            seconds, expected = json.loads(done.stdout.splitlines()[-1])
+            seconds, theirs = json.loads(done.stdout.splitlines()[-1])
             baseline = seconds / len(pool)
             print(f"{'data-selection 1.0.3, 2 processes':44s} {seconds:8.2f} s {1 / baseline:10.0f} rows/s")
     table = records([{"text": text} for text in pool])
     stage = Dsir(target=("t",), keep=0.1, choose="top")
     _, decided = timed("dsir", len(pool), baseline, lambda: run_threads(stage, table, targets))
-    if expected is not None:
-        print(f"    largest difference of log weights {np.abs(decided.score - np.array(expected)).max():.1e}")  # type: ignore[attr-defined]
+    if theirs is not None:
+        print(f"    largest difference of log weights {np.abs(decided.score - np.array(theirs)).max():.1e}")  # type: ignore[attr-defined]
 
 
 def exact(pairs: int) -> None:
@@ -182,11 +176,11 @@ def exact(pairs: int) -> None:
     targets = humaneval()
     pool = workload(max(1, pairs // (3 * len(targets))))
     for level in (1, 6, 9):
-        found = gzip_lengths(pack_strings(pool), pack_strings(targets), level, WORKERS).pairs
+        ours = gzip_lengths(pack_strings(pool), pack_strings(targets), level, WORKERS).pairs
         with ProcessPoolExecutor(WORKERS) as workers:
             jobs = [(text, targets, level) for text in pool]
-            expected = np.array(list(workers.map(plain_lengths, jobs, chunksize=16)))
-        print(f"level {level}: {(found != expected).sum()} mismatches in {expected.size:,} pairs", flush=True)
+            theirs = np.array(list(workers.map(plain_lengths, jobs, chunksize=16)))
+        print(f"level {level}: {(ours != theirs).sum()} mismatches in {theirs.size:,} pairs", flush=True)
 
 
 def plain_lengths(job: tuple[str, list[str], int]) -> list[int]:

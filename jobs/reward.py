@@ -28,7 +28,10 @@ from stages.verify import Verdict, verify_code
 
 MAX_TESTS: Final = 15
 LIMITS: Final = Limits(cpu_s=6.0)
-_FENCE: Final = re.compile(r"^[ \t]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)^[ \t]*(?P=mark)`*[ \t]*$", re.S | re.M)
+_FENCE: Final = re.compile(
+    r"^[ \t]*(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)^[ \t]*(?P=mark)`*[ \t]*$",
+    re.S | re.M,
+)
 _COLUMNS: Final = ("tests", "test_code", "test_type", "entry_point", "solutions", "judge", "language", "prompt")
 _LANGUAGES: Final = {"py": "python", "python3": "python", "js": "javascript", "c++": "cpp", "cc": "cpp"}
 Record = Mapping[str, Any]

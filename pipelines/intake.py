@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import islice
@@ -170,22 +170,23 @@ class _Progress:
         self._unit, self._folder = unit, folder
         self._reports: dict[int, ChunkReport] = {}
         self._cached = 0
-        self._format, self._adapter, self._why = "", "", ""
+        self._format = ""
+        self._understood: dict[str, tuple[str, str]] = {}  # by archive member: adapter and why
         self._chunks = 0
 
     def tasks(self) -> Iterator[IngestTask]:
         """Tasks for the chunks that are not done yet."""
         left = self._unit.limit
         for index, chunk in enumerate(self._read()):
-            if index == 0:
-                self._understand(chunk)
+            if chunk.member not in self._understood:
+                self._understood[chunk.member] = self._understand(chunk)
             self._chunks = index + 1
             known = load_report(self._folder, index)
             if known is not None:
                 self._reports[index] = known
                 self._cached += 1
             else:
-                yield IngestTask(self._reading(), chunk, index, self._folder, left)
+                yield IngestTask(self._reading(chunk.member), chunk, index, self._folder, left)
             if left is not None:
                 left -= known.rows_read if known is not None else min(left, sum(1 for _ in islice(decode(chunk), left)))
                 if left <= 0:
@@ -204,7 +205,8 @@ class _Progress:
                 kinds[kind] = kinds.get(kind, 0) + count
         unit = UnitReport(
             source=self._unit.source.name, file=self._unit.path, bytes=self._unit.bytes, digest=self._unit.digest,
-            format=self._format, adapter=self._adapter, why=self._why, chunks=self._chunks,
+            format=self._format, adapter=_listed(name for name, _ in self._understood.values()),
+            why=_listed(why for _, why in self._understood.values()), chunks=self._chunks,
             rows=sum(report.rows_read for report in reports), records=sum(report.records for report in reports),
             quarantined=dict(sorted(kinds.items())),
             parts=[(report.index, report.records) for report in reports if report.records],
@@ -229,23 +231,26 @@ class _Progress:
         except RecipeError as error:
             raise RecipeError(f"source '{self._unit.source.name}': {error}") from error
 
-    def _understand(self, chunk: Chunk) -> None:
+    def _understand(self, chunk: Chunk) -> tuple[str, str]:
+        """The adapter of a file, or of a file in an archive, and the reason for it."""
         if self._unit.source.mapping:
-            self._adapter, self._why = "mapping", "the recipe maps the columns"
-            return
+            return "mapping", "the recipe maps the columns"
         if self._unit.source.adapter != "auto":
-            self._adapter, self._why = self._unit.source.adapter, "the recipe names it"
-            return
+            return self._unit.source.adapter, "the recipe names it"
         found = detect(sample_values(chunk))
-        self._adapter, self._why = found.adapter, found.why
+        return found.adapter, found.why
 
     @property
     def _max_row_bytes(self) -> int:
         return int(self._unit.source.max_row_mb * 1_000_000)
 
-    def _reading(self) -> Reading:
-        source = self._unit.source
-        return Reading(source.name, self._unit.path, self._adapter, source.mapping, self._max_row_bytes)
+    def _reading(self, member: str) -> Reading:
+        source, name = self._unit.source, self._understood[member][0]
+        return Reading(source.name, self._unit.path, name, source.mapping, self._max_row_bytes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def sample_values(chunk: Chunk) -> list[Any]:

@@ -26,7 +26,7 @@ _WARNINGS = b"curatrix.warnings"
 
 @dataclass(frozen=True)
 class Tally:
-    """Rows of a stage by outcome, in total and per source."""
+    """Rows of a stage by outcome, in total and per source; reasons without their particulars."""
 
     rows_in: int = 0
     kept: int = 0
@@ -93,6 +93,8 @@ def tally(path: Path) -> Tally:
     """Count the decisions in a file."""
     table = pq.read_table(path, columns=["keep", "reason", "source"])
     groups = table.group_by(["source", "keep"]).aggregate([([], "count_all")]).to_pylist()
+    kinds = pc.replace_substring_regex(table["reason"], "(?s);.*", "")
+    table = table.set_column(table.schema.get_field_index("reason"), "reason", kinds)
     dropped = table.filter(pc.invert(table["keep"])).group_by("reason").aggregate([([], "count_all")]).to_pylist()
     by_source: dict[str, tuple[int, int]] = {}
     for group in groups:

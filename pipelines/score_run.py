@@ -125,8 +125,8 @@ def _tasks(stage: Stage, pool: RunPool, todo: IntArray, state: Path | None, fold
     part_of = np.searchsorted(pool.starts, todo, side="right") - 1
     for number in np.unique(part_of):
         rows = todo[part_of == number] - pool.starts[number]
-        for start in range(0, len(rows), stage.shard_rows):
-            piece = rows[start : start + stage.shard_rows]
+        for start in range(0, len(rows), stage.task_rows()):
+            piece = rows[start : start + stage.task_rows()]
             hashes = pool.content_hashes[piece + pool.starts[number]]
             out = folder / f"{digest(hashes.tobytes()).hex()}.parquet"
             yield ScoreTask(stage, pool.parts[number], int(pool.starts[number]), piece, state, out)

@@ -67,6 +67,8 @@ class Scores(Pool, Protocol):
 class Decisions:
     """The outcome for every row a stage saw, as arrays of one length.
 
+    A reason is a kind that funnels count (`too long: over 2000 words`), and after a semicolon the row's particulars.
+
     `related` holds the row (0-based, within this stage's input) that a decision refers to, -1 for none;
     `related_id` overrides it with an id from elsewhere (a benchmark item). `detail` is JSON text or None.
     """
@@ -90,7 +92,6 @@ class Stage(BaseModel):
         runs_in: `process` (default), or `thread` where the kernel releases the GIL.
         libraries: distributions whose version changes the scores.
         fits_on: what `fit` learns from: `nothing` (no `fit`), `inputs` (files only), or the `pool` it is given.
-        shard_rows: rows per unit of work; small for a stage that takes long per row, so that a crash loses little.
         scores_inputs: whether the records of `sources` are scored too, for `decide` to compare with.
         internal: score columns kept in the store but left out of `lineage/scores` (sketches, vectors).
         rewrites: True for a stage that changes content instead of deciding.
@@ -104,7 +105,6 @@ class Stage(BaseModel):
     runs_in: ClassVar[Literal["process", "thread"]] = "process"
     libraries: ClassVar[tuple[str, ...]] = ()
     fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "nothing"
-    shard_rows: ClassVar[int] = 16_384
     scores_inputs: ClassVar[bool] = False
     internal: ClassVar[tuple[str, ...]] = ()
     rewrites: ClassVar[bool] = False
@@ -122,6 +122,10 @@ class Stage(BaseModel):
         The runner reads them as it reads the recipe's sources: any format, cached, fingerprinted by content.
         """
         return {}
+
+    def task_rows(self) -> int:
+        """Rows per unit of work; small for a stage that takes long per row, so that a crash loses little."""
+        return 16_384
 
     def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """Global knowledge that `score` needs, as named arrays; `inputs` are the records of `sources` by role."""

@@ -138,11 +138,11 @@ class Length(Stage):
         for limit in self._limits():
             lengths, shown = _lengths(batch, limit.unit), batch[f"n_{limit.unit}"].cast(pa.string())
             if limit.least is not None:
-                text = pc.binary_join_element_wise("too short:", shown, f"of at least {limit.least} {limit.unit}", " ")
+                text = pc.binary_join_element_wise(f"too short: under {limit.least} {limit.unit};", shown, " ")
                 yield _Rule(lengths < limit.least, text, lengths, True)
             if limit.most is not None:
-                verdict = "too long:" if self.overlong == "drop" else "flagged: too long:"
-                text = pc.binary_join_element_wise(verdict, shown, f"of at most {limit.most} {limit.unit}", " ")
+                verdict = "too long" if self.overlong == "drop" else "flagged: too long"
+                text = pc.binary_join_element_wise(f"{verdict}: over {limit.most} {limit.unit};", shown, " ")
                 yield _Rule(lengths > limit.most, text, lengths, self.overlong == "drop")
         if self.truncated == "drop":
             hit = pc.fill_null(batch["truncated"], False).to_numpy(zero_copy_only=False)

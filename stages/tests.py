@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import sys
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.contract import DECIDES, Decisions, Scores, Stage, State
+from stages.sandbox import Limits
 from stages.text import explode
+from stages.verify import VERSION
+from stages.verify.columns import VERIFY_COLUMNS, judged, require_sandbox, verified_columns
 
 Flags = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
@@ -20,16 +24,43 @@ Counts = npt.NDArray[np.int64]
 class Tests(Stage):
     """Drop code problems with fewer than `min_tests` distinct usable tests (DeepCoder's rule asks for five).
 
+    With `verify`, every reference solution runs against every test in a sandbox, and problems whose solution does not
+    pass a share of `min_pass_rate` of them are dropped too. Put a plain `tests` stage first to verify only problems
+    that have enough tests.
+
     A test is usable if it can fail: it has an expected output, or it is source code that checks. A mere reference to
     a file is not. Two tests are the same if input, output and source agree but for white space at either end and at
     line ends. A problem that has no separate tests but a test program (`test_code`) counts as having one.
     """
 
+    __test__: ClassVar[bool] = False  # pytest would take it for a class of tests
     name: ClassVar[str] = "tests"
-    reads: ClassVar[tuple[str, ...]] = ("kind", "tests", "test_code")
+    reads: ClassVar[tuple[str, ...]] = ("kind", "tests", "test_code", *VERIFY_COLUMNS)
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
 
     min_tests: int = Field(5, ge=0, description="Fewest distinct usable tests.", json_schema_extra=DECIDES)
+    verify: bool = Field(False, description="Run the solutions against the tests in a sandbox.")
+    min_pass_rate: float = Field(
+        1.0, ge=0, le=1, description="Share of the tests that a solution must pass.", json_schema_extra=DECIDES
+    )
+    cpu_s: float = Field(10.0, gt=0, description="CPU seconds per test, where the problem does not say.")
+    memory_mb: int = Field(2048, ge=64, description="Memory per test, where the problem does not say.")
+    max_solutions: int = Field(3, ge=1, description="How many of a problem's solutions are tried.")
+
+    def check(self) -> None:
+        """Raise RecipeError if solutions are to be verified and this machine has no sandbox."""
+        if self.verify:
+            require_sandbox()
+
+    def scoring(self) -> dict[str, Any]:
+        """Limits matter to verified scores alone, and so does the interpreter that runs the solutions."""
+        if self.verify:
+            return {**super().scoring(), "interpreter": sys.version, "verifier": VERSION}
+        return {"verify": False}
+
+    def task_rows(self) -> int:
+        """Few rows where every one of them may run for seconds."""
+        return 128 if self.verify else super().task_rows()
 
     def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """`n_tests` (all), `usable` (those that can be run), `n_distinct` (of these); null unless code."""
@@ -46,7 +77,11 @@ class Tests(Stage):
             "usable": np.bincount(rows, minlength=len(lists)) + alone,
             "n_distinct": _distinct(rows, keys.drop_null(), len(lists)) + alone,
         }
-        return pa.RecordBatch.from_pydict({name: pa.array(counts, mask=other) for name, counts in columns.items()})
+        arrays = {name: pa.array(counts, mask=other) for name, counts in columns.items()}
+        if self.verify:
+            limits = Limits(cpu_s=self.cpu_s, memory_mb=self.memory_mb)
+            arrays |= verified_columns(batch, limits, self.max_solutions)
+        return pa.RecordBatch.from_pydict(arrays)
 
     def decide(self, scores: Scores) -> Decisions:
         """Keep problems with enough tests, and every record that is no code problem; the score is the number."""
@@ -55,11 +90,12 @@ class Tests(Stage):
         distinct = pc.fill_null(table["n_distinct"], 0).to_numpy()
         given = pc.fill_null(table["n_tests"], 0).to_numpy()
         enough = distinct >= self.min_tests
-        return Decisions(
+        counted = Decisions(
             keep=~problem | enough,
             reason=_reasons(problem, given, distinct, enough, self.min_tests),
             score=np.where(problem, distinct, np.nan),
         )
+        return judged(scores, counted, problem, self.min_pass_rate) if self.verify else counted
 
 
 def test_keys(tests: pa.StructArray) -> pa.StringArray:

@@ -36,7 +36,10 @@ def test_demo_finds_what_was_planted(demo: Path) -> None:
     stages = {stage["stage"]: stage for stage in manifest["stages"]}
     assert manifest["quarantine"]["by_kind"] == {"invalid_json": 1, "invalid_utf8": 1, "missing_content": 1}
     assert stages["dedup"]["reasons"] == {"duplicate: exact": 20, "duplicate: near": 16}
-    assert stages["tests"]["dropped"] == 8
+    assert stages["tests"]["reasons"] == {
+        "tests: 2 of 5 required": 5, "not verified: wrong_answer": 3, "tests: 1 of 5 required": 2,
+        "tests: 3 of 5 required": 1,
+    }  # fmt: skip
     formats = {file["format"] for source in manifest["sources"] for file in source["files"]}
     assert {"json", "jsonl", "csv", "yaml", "parquet", "id_text"} <= formats
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import records
@@ -36,7 +36,7 @@ def run(stage: Dsir, table: pa.Table, batch_size: int = 1000) -> Decisions:
 def plain_counts(text: str, buckets: int) -> np.ndarray:
     """Features as `data-selection` 1.0.3 defines them."""
     out = np.zeros(buckets, np.int64)
-    tokens = re.findall(r"\w+|[^\w\s]+", text.lower())
+    tokens = regex.findall(r"\w+|[^\w\s]+", text.lower())
     for gram in [*tokens, *(" ".join(pair) for pair in pairwise(tokens))]:
         out[int(hashlib.sha256(gram.encode("utf-8")).hexdigest(), 16) % buckets] += 1
     return out
@@ -46,7 +46,7 @@ def plain_counts(text: str, buckets: int) -> np.ndarray:
 @settings(max_examples=150, deadline=None)
 def test_ngrams_equal_plain_python(texts: list[str], buckets: int) -> None:
     column, sizes = ngram_column(texts, buckets)
-    assert sizes.to_pylist() == [len(re.findall(r"\w+|[^\w\s]+", text.lower())) for text in texts]
+    assert sizes.to_pylist() == [len(regex.findall(r"\w+|[^\w\s]+", text.lower())) for text in texts]
     for text, row in zip(texts, column.to_pylist(), strict=True):
         assert np.array_equal(np.bincount(np.array(row, np.int64), minlength=buckets), plain_counts(text, buckets))
 

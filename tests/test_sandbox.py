@@ -1,9 +1,11 @@
 """The sandbox: limits, results, correct programs that other graders reject, death of any of its processes."""
 
+# ruff: noqa: E501  (programs as text)
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -81,7 +83,10 @@ def test_correct_programs_run(sandbox: Sandbox, name: str) -> None:
         ("1 / 0", "runtime_error"),
         ("syntax error", "runtime_error"),
         ("import os\nos._exit(3)", "runtime_error"),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nimport ctypes\nctypes.string_at(0)", "runtime_error"),
+        (
+            "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\nimport ctypes\nctypes.string_at(0)",
+            "runtime_error",
+        ),
         ("raise SystemExit('no')", "runtime_error"),
         ("pass", "passed"),
     ],
@@ -130,7 +135,9 @@ def test_pair_over_stdio(sandbox: Sandbox) -> None:
 
 def test_second_process_does_not_outlive_the_first(sandbox: Sandbox) -> None:
     started = time.monotonic()
-    pair = sandbox.run_pair(Process("program", {"code": "pass"}), Process("program", {"code": "while True: pass"}), "stdio")
+    pair = sandbox.run_pair(
+        Process("program", {"code": "pass"}), Process("program", {"code": "while True: pass"}), "stdio"
+    )
     assert pair[0].status == "passed"
     assert pair[1].status == "runtime_error"
     assert time.monotonic() - started < 5
@@ -211,6 +218,17 @@ def test_extra_packages(tmp_path: Path) -> None:
 def test_probe_and_tier() -> None:
     assert tier() == probe().tier
     assert set(probe().problems) <= {"zygote", "no-namespace"}
+
+
+def test_refuses_where_no_tier_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stages.sandbox import probe as module
+
+    found = sys.modules[module.__module__]
+    monkeypatch.setattr(found, "_try", lambda name: f"{name} is not for you")
+    probe.cache_clear()
+    with pytest.raises(SandboxError, match=r"no sandbox works here \(zygote: zygote is not for you.*Landlock"):
+        Sandbox()
+    probe.cache_clear()
 
 
 def test_refuses_with_the_way_to_mend_it() -> None:
@@ -329,7 +347,17 @@ def test_identity_and_cycles_travel() -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [[["@", "x"]], [["?"]], [["o"]], [["T", "eval"]], [["t", 3]], [["b", "zz"]], [["n", "A", []]], [["r", 1, 2, 0]], [[]]],
+    [
+        [["@", "x"]],
+        [["?"]],
+        [["o"]],
+        [["T", "eval"]],
+        [["t", 3]],
+        [["b", "zz"]],
+        [["n", "A", []]],
+        [["r", 1, 2, 0]],
+        [[]],
+    ],
 )
 def test_nonsense_is_refused(bad: list[Any]) -> None:
     with pytest.raises(Refused):

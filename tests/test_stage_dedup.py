@@ -20,6 +20,7 @@ from stages.dedup import Dedup, near, verify
 from stages.dedup.sketch import Backend, shingles_of
 
 BACKENDS: tuple[Backend, ...] = ("one-permutation", "k-permutation", "datasketch")
+SCRATCH = verify.scratch
 EVERY_PAIR = {"bands": 128, "rows": 1}
 """With a band per hash a pair of similarity 0.3 is missed once in 10^20 times: LSH drops out of the picture."""
 
@@ -271,10 +272,12 @@ def test_same_answer_whatever_the_order_and_the_batch_size(random: Any, batch_si
 def test_same_answer_whatever_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     table = texts(*edited_corpus(3, families=20, copies=12))
     expected = outcome(run(Dedup(threshold=0.6), table))
-    monkeypatch.setattr(near, "BAND_MEMORY", 1)
     monkeypatch.setattr(near, "PAIR_ROOM", 10)
-    monkeypatch.setattr(verify, "HELD", 300)
     monkeypatch.setattr(verify, "FETCHED", 100)
+    monkeypatch.setattr(verify, "threads", lambda: 1)
+    monkeypatch.setattr(near, "threads", lambda: 3)
+    assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table)) == expected
+    monkeypatch.setattr(verify, "scratch", lambda count, memory: SCRATCH(count, 0))
     assert outcome(run(Dedup(threshold=0.6), table)) == expected
     assert sum(not keep for keep, _, _ in expected) > 100
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.dedup.chars import LETTER, SPACE, tables
-from stages.dedup.lsh import band_hashes, best_bands, pairs_of_band, unpack
+from stages.dedup.lsh import band_keys, best_bands, number_bits, pairs_of_band, unpack
 from stages.dedup.shingles import UNITS, Sets, Unit, shingle
 from stages.dedup.sketch import k_permutation, one_permutation, shingles_of, with_datasketch
 from stages.dedup.texts import content_hashes, normalise, strings_of
-from stages.dedup.verify import chunks, jaccard
+from stages.dedup.verify import Loaded, load_sets, similarities
 
 prose = st.text(st.sampled_from("ab cdÉé ß漢字ไทย+-.,!\n\t\u3000\u0301İΣς😀_9"), max_size=60)
 anything = st.text(max_size=40)
@@ -61,6 +61,10 @@ def test_character_tables_agree_with_the_standard_library() -> None:
             assert classes[code] == LETTER, hex(code)
 
 
+def spans(sets: Sets) -> Loaded:
+    return Loaded(sets.values, np.stack([sets.offsets[:-1], sets.offsets[1:]], axis=1))
+
+
 @given(st.lists(prose | anything, max_size=6), st.sampled_from(UNITS), st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
 def test_shingle_sets_equal_the_regular_expressions(texts: list[str], unit: Unit, size: int) -> None:
@@ -73,7 +77,7 @@ def test_shingle_sets_equal_the_regular_expressions(texts: list[str], unit: Unit
         for b in range(a):
             union = len(plain[a] | plain[b])
             expected = len(plain[a] & plain[b]) / union if union else 0.0
-            assert jaccard(sets.values, sets.offsets, np.array([a]), np.array([b]))[0] == expected
+            assert similarities(spans(sets), np.array([a]), np.array([b]), "jaccard")[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -148,10 +152,10 @@ def test_candidates_equal_those_of_datasketch() -> None:
         queries += [(int(other), row) for other in lsh.query(minhash)]
         lsh.insert(row, minhash)
     hashes = np.zeros((8, 60), dtype=np.uint64)
-    band_hashes(signatures, 0, hashes, np.arange(60), 4)
+    band_keys(signatures, 0, hashes, np.arange(60), 4, number_bits(60))
     ours = set()
     for band in hashes:
-        better, worse = unpack(pairs_of_band(band, np.zeros(60, np.bool_), np.zeros(60, np.bool_)))
+        better, worse = unpack(pairs_of_band(band, 0, np.zeros(60, np.bool_), np.zeros(60, np.bool_)))
         ours |= set(zip(better.tolist(), worse.tolist(), strict=True))
     assert ours == set(queries)
     assert len(ours) > 50
@@ -159,10 +163,22 @@ def test_candidates_equal_those_of_datasketch() -> None:
 
 def test_a_giant_bucket_costs_a_few_leaders_not_all_pairs() -> None:
     served, large = np.zeros(50_000, np.bool_), np.zeros(50_000, np.bool_)
-    pairs = pairs_of_band(np.zeros(50_000, dtype=np.uint64), served, large)
+    pairs = pairs_of_band(np.arange(50_000, dtype=np.uint64), 0, served, large)
     assert large.all()
     assert len(pairs) < 9 * 50_000
     assert np.flatnonzero(served).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize(("count", "fixed"), [(10, 4), (10, 0), (10, 10), (10, 9), (200, 150), (200, 199), (200, 200)])
+def test_documents_of_earlier_releases_never_meet_each_other(count: int, fixed: int) -> None:
+    served, large = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+    better, worse = unpack(pairs_of_band(np.arange(count, dtype=np.uint64), fixed, served, large))
+    assert (worse >= fixed).all()
+    assert (better < worse).all()
+    if count <= 32:
+        assert len(worse) == sum(range(fixed, count))
+    else:
+        assert len(worse) == min(8, fixed) * (count - fixed)
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9, 0.95])
@@ -175,13 +191,31 @@ def test_bands_find_nearly_all_pairs_at_the_threshold(threshold: float) -> None:
         assert (1 - similarity**rows) ** bands <= (1 - similarity**theirs.r) ** theirs.b + 1e-12
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30), st.integers(1, 40))
+@given(st.lists(st.lists(st.integers(0, 99), unique=True, min_size=1), min_size=1, max_size=20))
 @settings(deadline=None)
-def test_chunks_cover_all_pairs_within_the_budget(pairs: list[tuple[int, int]], budget: int) -> None:
-    sizes = np.arange(1, 11)
-    better, worse = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
-    parts = list(chunks(better, worse, sizes, budget))
-    assert [k for part in parts for k in range(part.start, part.stop)] == list(range(len(pairs)))
-    for part in parts:
-        held = sizes[np.unique(np.concatenate([better[part], worse[part]]))].sum()
-        assert held <= budget or part.stop - part.start == 1
+def test_sets_are_loaded_whole_in_memory_or_not(sets: list[list[int]]) -> None:
+    arrays = [np.sort(np.array(one, dtype=np.uint64)) for one in sets]
+    sizes = np.array([len(one) for one in sets], dtype=np.int32)
+    documents = np.arange(len(sets))[::-1] * 2  # pool rows: every other one, the last first
+    wanted = np.arange(len(sets))[: max(1, len(sets) // 2)][::-1]
+
+    def load(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Sets:
+        assert (np.diff(rows) > 0).all()
+        found = [arrays[len(sets) - 1 - row // 2] for row in rows]
+        return Sets(np.concatenate(found), np.cumsum([0, *map(len, found)]))
+
+    for memory in (0, 1 << 20):
+        loaded = load_sets(wanted, documents, sizes, load, memory)
+        for document in wanted:
+            first, last = loaded.spans[document]
+            assert loaded.values[first:last].tolist() == arrays[document].tolist()
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+def test_similarities_are_those_of_sets(better: set[int], worse: set[int]) -> None:
+    values = np.array([*sorted(better), *sorted(worse)], dtype=np.uint64)
+    loaded = Loaded(values, np.array([[0, len(better)], [len(better), len(values)]]))
+    one, other = np.array([0]), np.array([1])
+    common, union = len(better & worse), len(better | worse)
+    assert similarities(loaded, one, other, "jaccard")[0] == (common / union if union else 0)
+    assert similarities(loaded, one, other, "containment")[0] == (common / len(worse) if worse else 0)

@@ -16,7 +16,7 @@ from stages.dedup import Dedup
 from stages.dedup.shingles import shingle
 from stages.dedup.sketch import Backend
 from stages.dedup.texts import normalise
-from stages.dedup.verify import jaccard
+from stages.dedup.verify import Loaded, similarities
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -71,11 +71,12 @@ def test_every_near_drop_among_code_forks_is_right_and_none_is_missed(shared_dat
     files = [row["content"] for row in rows_of(shared_data / "rawtext" / "code_lm_eval_2_forks.jsonl.gz")]
     decisions = run(Dedup(keep="first", shingles="code", on="code"), records([{"text": text} for text in files]))
     values, offsets = shingle(normalise(pa.array(files), True, True), "code", 5)
+    sets = Loaded(values, np.stack([offsets[:-1], offsets[1:]], axis=1))
     kept: list[int] = []
     missed = 0
     for k in range(len(files)):
         twins = np.array(kept, dtype=np.int64)
-        best = jaccard(values, offsets, twins, np.full(len(kept), k)).max(initial=0.0)
+        best = similarities(sets, twins, np.full(len(kept), k), "jaccard").max(initial=0.0)
         if decisions.keep[k]:
             missed += best >= 0.8
             kept.append(k)

@@ -97,9 +97,9 @@ def test_limits_and_reasons() -> None:
     table = records([{"text": "a"}, {"text": "a b c"}, {"text": "a b c d e f"}, {}])
     decisions = run(Length(min_words=2, max_words=5), table, batch_size=3)
     assert list(zip(decisions.keep.tolist(), decisions.reason.to_pylist(), strict=True)) == [  # type: ignore[union-attr]
-        (False, "too short: 1 of at least 2 words"),
+        (False, "too short: under 2 words; 1"),
         (True, "kept: within limits"),
-        (False, "too long: 6 of at most 5 words"),
+        (False, "too long: over 5 words; 6"),
         (True, "kept: no text to measure"),
     ]
     assert decisions.score is not None
@@ -110,9 +110,9 @@ def test_a_flag_drops_nothing_and_hides_no_drop() -> None:
     table = records([{"text": "a b c d"}, {"text": "abcdefghij"}, {"text": "abc"}])
     decisions = run(Length(max_chars=5, min_words=2, overlong="flag"), table)
     assert list(zip(decisions.keep.tolist(), decisions.reason.to_pylist(), strict=True)) == [  # type: ignore[union-attr]
-        (True, "flagged: too long: 7 of at most 5 chars"),
-        (False, "too short: 1 of at least 2 words"),
-        (False, "too short: 1 of at least 2 words"),
+        (True, "flagged: too long: over 5 chars; 7"),
+        (False, "too short: under 2 words; 1"),
+        (False, "too short: under 2 words; 1"),
     ]
 
 

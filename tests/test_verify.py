@@ -1,5 +1,6 @@
 """Verification: every format of tests, comparison, which solution is chosen, what a verdict says."""
 
+# ruff: noqa: E501  (programs as text)
 from __future__ import annotations
 
 import json
@@ -175,8 +176,14 @@ def test_source(sandbox: Sandbox, name: str) -> None:
     verdict = verify_problem(source(SOURCES[name], CLASSES), sandbox, LIMITS)
     assert verdict.verified, verdict
     assert verdict.whole == (name == "inside")
-    broken = CLASSES.replace("return x\n", "return x + 1\n").replace("self.h = h % 24", "self.h = h").replace("append(7)", "append(8)")
-    broken = broken.replace("g(x) for", "g(x) + g(x) for").replace("n = 0", "n = 1").replace("'wrong', code", "'code', code")
+    broken = (
+        CLASSES.replace("return x\n", "return x + 1\n")
+        .replace("self.h = h % 24", "self.h = h")
+        .replace("append(7)", "append(8)")
+    )
+    broken = (
+        broken.replace("g(x) for", "g(x) + g(x) for").replace("n = 0", "n = 1").replace("'wrong', code", "'code', code")
+    )
     assert not verify_problem(source(SOURCES[name], broken), sandbox, LIMITS).verified
 
 
@@ -194,19 +201,38 @@ def test_classes_of_the_preamble_travel_by_value(sandbox: Sandbox) -> None:
     code = preamble + "def f(n):\n    last = None\n    while n: n.next, last, n = last, n, n.next\n    return last\n"
     record = source(tests, code, judge=json.dumps({"preamble": preamble}))
     assert verify_problem(record, sandbox, LIMITS).verified
-    lying = code.replace("def __init__", "def __eq__(self, o): return True\n    def __init__").replace("return last", "return n")
+    lying = code.replace("def __init__", "def __eq__(self, o): return True\n    def __init__").replace(
+        "return last", "return n"
+    )
     assert not verify_code(record, lying, sandbox, LIMITS).verified
+
+
+def test_answers_get_what_the_problem_gives_its_solver(sandbox: Sandbox) -> None:
+    record = source(
+        "assert f([1]) == 2.0", "", judge=json.dumps({"preamble": "from math import sqrt\nfrom typing import List"})
+    )
+    assert verify_code(record, "def f(x: List[int]) -> float:\n    return sqrt(4)", sandbox, LIMITS).verified
+    call = {"tests": [{"input": "[[4]]", "output": "4"}], "test_type": "functional", "entry_point": "f"}
+    assert verify_code(
+        call, "class Solution:\n    def f(self, x: List[int]) -> int:\n        return x[0]", sandbox, LIMITS
+    ).verified
 
 
 def test_a_program_may_be_named_like_a_builtin(sandbox: Sandbox) -> None:
     record = source("assert sum(10, 15) == 6", "def sum(a, b): return 6", entry="")
     assert verify_problem(record, sandbox, LIMITS).verified
-    assert not verify_code(source("assert abs(f(1) - 2) < 1", "def f(x): return 2"), "def abs(x): return 0\ndef f(x): return 9", sandbox).verified
+    assert not verify_code(
+        source("assert abs(f(1) - 2) < 1", "def f(x): return 2"), "def abs(x): return 0\ndef f(x): return 9", sandbox
+    ).verified
 
 
 def test_reference_inputs(sandbox: Sandbox) -> None:
     reference = "def f(xs):\n    assert isinstance(xs, tuple)\n    return sum(xs) / 3"
-    judge = {"inputs": [[[1, 2]], [[3]], [[3]]], "expected": "reference", "contract": "\n  assert isinstance(xs, tuple)\n"}
+    judge = {
+        "inputs": [[[1, 2]], [[3]], [[3]]],
+        "expected": "reference",
+        "contract": "\n  assert isinstance(xs, tuple)\n",
+    }
     record = {"judge": json.dumps(judge), "entry_point": "f", "solutions": [{"code": reference}]}
     verdict = verify_problem(record, sandbox, LIMITS)
     assert (verdict.verified, verdict.n_tests, verdict.n_distinct) == (True, 3, 2)
@@ -262,11 +288,15 @@ def test_validators_in_python(sandbox: Sandbox) -> None:
 
 
 def test_interactive_problems(sandbox: Sandbox) -> None:
-    judge = {"validation": "custom interactive", "interactive": True, "validators": {"output_validators/v.py": INTERACTIVE}}
+    judge = {
+        "validation": "custom interactive",
+        "interactive": True,
+        "validators": {"output_validators/v.py": INTERACTIVE},
+    }
     record = stdio([("37", "")], judge=json.dumps(judge))
     search = "lo, hi = 0, 100\nwhile True:\n    m = (lo + hi) // 2\n    print(m, flush=True)\n    a = input()\n    if a == 'correct': break\n    lo, hi = (m + 1, hi) if a == 'higher' else (lo, m - 1)"
     assert verify_code(record, search, sandbox, LIMITS).verified
-    assert verify_code(record, search.replace("m + 1", "m"), sandbox, LIMITS).verified
+    assert verify_code(record, search.replace("m + 1", "m"), sandbox, LIMITS).status == "wrong_answer"
     assert verify_code(record, "while True: print(1, flush=True)", sandbox, LIMITS).status == "wrong_answer"
     assert not verify_code(record, "pass", sandbox, LIMITS).verified
 
@@ -299,7 +329,9 @@ def test_cpp(sandbox: Sandbox) -> None:
     checked["solutions"][0]["language"] = "cpp"
     assert verify_problem(checked, sandbox, LIMITS).verified
     assert not verify_code(checked, "#include <cassert>\nint f(int x) { return x; }", sandbox, LIMITS).verified
-    assert not verify_code(checked, "#include <cassert>\n#include <cstdlib>\nint f(int x) { exit(0); }", sandbox, LIMITS).verified
+    assert not verify_code(
+        checked, "#include <cassert>\n#include <cstdlib>\nint f(int x) { exit(0); }", sandbox, LIMITS
+    ).verified
 
 
 @pytest.mark.parametrize(
@@ -343,7 +375,16 @@ def test_equal_values_are_the_same_and_changed_ones_are_not(value: Any) -> None:
 
 
 def test_tests_are_counted_once() -> None:
-    read = problem({"tests": [{"name": "a", "input": "1", "output": "2"}, {"name": "b", "input": "1", "output": "2"}, {"file": "x"}], "test_type": "stdio"})
+    read = problem(
+        {
+            "tests": [
+                {"name": "a", "input": "1", "output": "2"},
+                {"name": "b", "input": "1", "output": "2"},
+                {"file": "x"},
+            ],
+            "test_type": "stdio",
+        }
+    )
     assert (read.n_tests, read.n_distinct, len(read.checks)) == (2, 1, 1)
     invalid = problem({"tests": [{"name": "data/bad/1", "input": "x", "output": ""}], "test_type": "stdio"})
     assert invalid.kind == "none"

@@ -1,5 +1,6 @@
 """Programs that want to pass without being right: none does, in any kind of test, in any tier."""
 
+# ruff: noqa: E501  (programs as text)
 from __future__ import annotations
 
 import json
@@ -16,7 +17,9 @@ LIMITS = Limits(cpu_s=0.5, wall_s=4.0)
 HONEST = "def f(x): return 2 * x"
 NUMBERS = (2121, 3, 50)
 CHECK = "def check(candidate):\n" + "".join(f"    assert candidate({n}) == {2 * n}\n" for n in NUMBERS)
-CLOSE = "import math\n" + "".join(f"assert math.isclose(f({n}), {2 * n}) and abs(f({n}) - {2 * n}) < 1e-6\n" for n in NUMBERS)
+CLOSE = "import math\n" + "".join(
+    f"assert math.isclose(f({n}), {2 * n}) and abs(f({n}) - {2 * n}) < 1e-6\n" for n in NUMBERS
+)
 FREE = "".join(f"assert isclose(f({n}), {2 * n}) and abs(f({n}) - {2 * n}) < 1e-6\n" for n in NUMBERS)
 METHODS = (
     "import unittest\nfrom solution import f\nclass TestF(unittest.TestCase):\n"

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
 
 
 def read_columns(rows: Joined, near: bool, best: str | None) -> Columns:
-    """Read what `decide` needs; `best` names a public score column of an earlier stage, which only the last pool has."""
+    """Read what `decide` needs; `best` names a score column of an earlier stage, which only the last pool has."""
     n, start = len(rows), 0
     names: dict[str, int] = {}
     chars, sizes, sources = (np.zeros(n, np.int32) for _ in range(3))

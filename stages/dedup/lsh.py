@@ -3,6 +3,9 @@
 Documents whose signatures agree in all `rows` values of at least one of `bands` bands share a bucket. In a bucket of
 up to `SMALL_BUCKET` documents everyone meets everyone; in a larger one everyone meets a few leaders, the documents of
 the best survivor rank, so that a million near-identical documents cost a few million comparisons.
+
+A band's hash and a document's number share one 64-bit key, the number in the low bits: sorting the keys sorts the
+buckets. The 32 bits or more that are left to the hash can only put too many documents into a bucket, never too few.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ RECALL: Final = 0.98
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+_ONE: Final = np.uint64(1)
 _S32: Final = np.uint64(32)
 
 
@@ -39,9 +43,15 @@ def best_bands(threshold: float, num_hashes: int, recall: float = RECALL) -> tup
     return num_hashes, 1
 
 
+def number_bits(n: int) -> int:
+    """Bits that the numbers of `n` documents take."""
+    return max(n - 1, 1).bit_length()
+
+
 @jit
-def band_hashes(signatures: Signatures, first: int, out: Hashes, places: Ints, rows: int) -> None:
-    """Hash bands `first`, `first` + 1, ... of each signature `i` into `out[:, places[i]]`, skipping places below 0."""
+def band_keys(signatures: Signatures, first: int, out: Hashes, places: Ints, rows: int, bits: int) -> None:
+    """Keys of bands `first`, `first` + 1, ... of signature `i` into `out[:, places[i]]`, but for places below 0."""
+    low = (_ONE << np.uint64(bits)) - _ONE
     for i in range(len(signatures)):
         if places[i] < 0:
             continue
@@ -49,47 +59,52 @@ def band_hashes(signatures: Signatures, first: int, out: Hashes, places: Ints, r
             value = np.uint64(first + band)
             for k in range((first + band) * rows, (first + band + 1) * rows):
                 value = mix((value << _S32) ^ (value >> _S32) ^ np.uint64(signatures[i, k]))
-            out[band, places[i]] = value
+            out[band, places[i]] = (value & ~low) | np.uint64(places[i])
 
 
 @jit
-def bucket_pairs(hashes: Hashes, order: Ints, served: Bools, large: Bools, out: Hashes) -> int:
-    """Pairs (smaller index in the high half) of documents that share a bucket, written to `out` as far as it is long.
+def bucket_pairs(keys: Hashes, bits: int, fixed: int, served: Bools, large: Bools, out: Hashes) -> int:
+    """Pairs (smaller number in the high half) of documents that share a bucket, written to `out` as far as it is long.
 
-    `order` sorts `hashes` and keeps equal ones ascending. In large buckets only the first leaders that are not
-    `served` yet meet the others; they become `served`, and all members become `large`. Returns the number of pairs.
-    With an empty `out` nothing is marked, so that a first call can count.
+    `keys` ascend. The first `fixed` documents are not compared with each other. In large buckets only the first
+    leaders that are not `served` yet meet the others; they become `served`, and all members become `large`. Returns
+    the number of pairs. With an empty `out` nothing is marked, so that a first call can count.
     """
+    shift, low = np.uint64(bits), (_ONE << np.uint64(bits)) - _ONE
     found, start = 0, 0
-    while start < len(order):
+    while start < len(keys):
         stop = start + 1
-        while stop < len(order) and hashes[order[stop]] == hashes[order[start]]:
+        while stop < len(keys) and keys[stop] >> shift == keys[start] >> shift:
             stop += 1
+        fresh = start
+        while fresh < stop and keys[fresh] & low < np.uint64(fixed):
+            fresh += 1
         small = stop - start <= SMALL_BUCKET
         leaders = 0
-        for p in range(start, stop):
-            i = order[p]
+        for p in range(start, stop if fresh < stop and stop - start > 1 else start):
+            i = np.int64(keys[p] & low)
             if not small:
                 large[i] = large[i] or len(out) > 0
                 if leaders == LEADERS or served[i]:
                     continue
                 leaders += 1
                 served[i] = len(out) > 0
-            for q in range(p + 1, stop):
+            for q in range(max(p + 1, fresh), stop):
                 if len(out) > 0:
-                    out[found] = (np.uint64(i) << _S32) | np.uint64(order[q])
+                    out[found] = (keys[p] & low) << _S32 | (keys[q] & low)
                 found += 1
         start = stop
     return found
 
 
-def pairs_of_band(hashes: Hashes, served: Bools, large: Bools) -> Hashes:
-    """The pairs to compare within one band, packed as by `bucket_pairs`; marks `served` and `large`."""
-    order = np.argsort(hashes, kind="stable")
-    room = bucket_pairs(hashes, order, served, large, np.empty(0, dtype=np.uint64))
+def pairs_of_band(keys: Hashes, fixed: int, served: Bools, large: Bools) -> Hashes:
+    """The pairs to compare within one band, packed as by `bucket_pairs`; sorts `keys`, marks `served` and `large`."""
+    keys.sort()
+    bits = number_bits(len(keys))
+    room = bucket_pairs(keys, bits, fixed, served, large, np.empty(0, dtype=np.uint64))
     out = np.empty(room, dtype=np.uint64)
     if room:
-        bucket_pairs(hashes, order, served, large, out)
+        bucket_pairs(keys, bits, fixed, served, large, out)
     return out
 
 

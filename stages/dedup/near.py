@@ -1,65 +1,71 @@
 """Near copies: band the signatures, compare what shares a bucket for real, resolve around the survivors.
 
-Documents are numbered by survivor rank, 0 the most wanted. Memory: `BAND_MEMORY` bytes of band hashes (the signatures
-are streamed once per group of bands), the pairs, and what `verify` holds.
+Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. Memory: half of
+`Plan.memory` for band keys (the signatures are streamed once per group of bands), half for shingle sets, the pairs,
+and some 60 bytes per document.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from stages.contract import Scores
-from stages.dedup.lsh import Bools, Ints, band_hashes, pairs_of_band, unpack
-from stages.dedup.resolve import NO_EDGES, Edges, Floats, resolve
+from stages.dedup.joined import Joined
+from stages.dedup.lsh import Bools, Ints, band_keys, number_bits, pairs_of_band, unpack
+from stages.dedup.resolve import NO_EDGES, Edges, Outcome, resolve
 from stages.dedup.shingles import Hashes
 from stages.dedup.sketch import Signatures
 from stages.dedup.texts import jit
-from stages.dedup.verify import Load, verify
+from stages.dedup.verify import Load, Similarity, load_sets, similarities, threads
 
-BAND_MEMORY: Final = 256 << 20
 PAIR_ROOM: Final = 4_000_000
 ROUNDS: Final = 16
 """How often large buckets get new leaders; only buckets full of documents that differ need more than two."""
 
 
 class Plan(NamedTuple):
-    """What near copies depend on: bands, rows per band, similarity threshold, and how to load shingle sets."""
+    """What near copies depend on: bands, rows per band, the similarity and its threshold, how many documents (the
+    first) are kept whatever they resemble, how to load shingle sets, and how many bytes to work in."""
 
     bands: int
     rows: int
+    similarity: Similarity
     threshold: float
+    fixed: int
     load: Load
+    memory: int
 
 
-def near_survivors(scores: Scores, documents: Ints, sizes: Ints, plan: Plan) -> tuple[Ints, Floats]:
-    """`resolve` for the pool rows `documents`, given best first, with `sizes` distinct shingles each."""
+def near_survivors(rows: Joined, documents: Ints, sizes: Ints, plan: Plan) -> Outcome:
+    """`resolve` for the rows `documents`, given best first, with `sizes` distinct shingles each."""
     n = len(documents)
-    place = np.full(len(scores), -1, dtype=np.int64)
+    place = np.full(len(rows), -1, dtype=np.int64)
     place[documents] = np.arange(n)
-    finder = _Finder(scores, place, sizes, plan)
-    edges, survivor, similarity = NO_EDGES, np.arange(n), np.zeros(n)
+    finder = _Finder(rows, place, sizes, plan)
+    edges, outcome = NO_EDGES, resolve(NO_EDGES, n, plan.threshold)
     active = np.ones(n, dtype=np.bool_)
     known = np.empty(0, dtype=np.uint64)
     for _ in range(ROUNDS):
         pairs, more = finder.pairs(active)
-        pairs = np.setdiff1d(pairs, known, assume_unique=True)
-        known = np.union1d(known, pairs)
+        if len(known):
+            pairs = np.setdiff1d(pairs, known, assume_unique=True)
         edges = edges.and_more(_compare(pairs, documents, sizes, plan))
-        survivor, similarity = resolve(edges, n, plan.threshold)
-        active = finder.large & (survivor == np.arange(n))
+        outcome = resolve(edges, n, plan.threshold)
+        active = finder.large & (outcome.survivor == np.arange(n))
         if not more or not active.any():
             break
-    return survivor, similarity
+        known = np.union1d(known, pairs)
+    return outcome
 
 
 class _Finder:
     """Finds candidate pairs round by round; remembers who has led which large bucket."""
 
-    def __init__(self, scores: Scores, place: Ints, sizes: Ints, plan: Plan) -> None:
-        self._scores, self._place, self._sizes, self._plan = scores, place, sizes, plan
+    def __init__(self, rows: Joined, place: Ints, sizes: Ints, plan: Plan) -> None:
+        self._rows, self._place, self._sizes, self._plan = rows, place, sizes, plan
         self._leaders: list[Ints] = [np.empty(0, dtype=np.int64)] * plan.bands
         self.large = np.zeros(len(sizes), dtype=np.bool_)
 
@@ -67,48 +73,50 @@ class _Finder:
         """New packed pairs among the active documents, ascending, and whether a large bucket got new leaders."""
         numbers = np.flatnonzero(active)
         found, parts, more = 0, [np.empty(0, dtype=np.uint64)], 0
-        group = max(1, BAND_MEMORY // (8 * max(len(numbers), 1)))
-        for first in range(0, self._plan.bands, group):
-            hashes = self._hashes(numbers, first, min(group, self._plan.bands - first))
-            for band in range(len(hashes)):
-                pairs, leaders = self._band(first + band, hashes[band], numbers)
-                more += leaders
-                parts, found = [*parts, pairs], found + len(pairs)
-                if found > PAIR_ROOM:
-                    parts = [np.unique(np.concatenate(parts))]
-                    found = 0
+        group = max(1, self._plan.memory // 2 // (8 * max(len(numbers), 1)))
+        with ThreadPoolExecutor(threads()) as pool:
+            for first in range(0, self._plan.bands, group):
+                keys = self._keys(numbers, first, min(group, self._plan.bands - first))
+                bands = range(first, first + len(keys))
+                for pairs, leaders in pool.map(self._band, bands, keys, [numbers] * len(keys)):
+                    more += leaders
+                    parts, found = [*parts, pairs], found + len(pairs)
+                    if found > PAIR_ROOM:
+                        parts = [np.unique(np.concatenate(parts))]
+                        found = 0
         return np.unique(np.concatenate(parts)), more > 0
 
-    def _band(self, band: int, hashes: Hashes, numbers: Ints) -> tuple[Hashes, int]:
+    def _band(self, band: int, keys: Hashes, numbers: Ints) -> tuple[Hashes, int]:
         """Pairs within one band, and how many leaders are new."""
-        served = np.isin(numbers, self._leaders[band])
+        served = np.isin(numbers, self._leaders[band]) if len(self._leaders[band]) else np.zeros(len(numbers), np.bool_)
         before = int(served.sum())
         large = np.zeros(len(numbers), dtype=np.bool_)
-        better, worse = unpack(pairs_of_band(hashes, served, large))
+        fixed = int(np.searchsorted(numbers, self._plan.fixed))
+        better, worse = unpack(pairs_of_band(keys, fixed, served, large))
         self._leaders[band] = np.union1d(self._leaders[band], numbers[served])
         self.large[numbers[large]] = True
         better, worse = numbers[better], numbers[worse]
         keep = self._similar_sizes(better, worse)
-        return (better[keep].astype(np.uint64) << np.uint64(32)) | worse[keep].astype(np.uint64), int(
-            served.sum()
-        ) - before
+        pairs = (better[keep].astype(np.uint64) << np.uint64(32)) | worse[keep].astype(np.uint64)
+        return pairs, int(served.sum()) - before
 
     def _similar_sizes(self, better: Ints, worse: Ints) -> Bools:
-        """Pairs that can reach the threshold at all: the Jaccard similarity is at most the ratio of the sizes."""
+        """Pairs that can reach the threshold at all: what both have in common is at most all of the smaller set."""
         a, b = self._sizes[better], self._sizes[worse]
-        return np.asarray(np.minimum(a, b) >= self._plan.threshold * np.maximum(a, b) - 1e-9)
+        most = b if self._plan.similarity == "containment" else np.maximum(a, b)
+        return np.asarray(np.minimum(a, b) >= self._plan.threshold * most - 1e-9)
 
-    def _hashes(self, numbers: Ints, first: int, count: int) -> Hashes:
-        """Band hashes, shape (count, len(numbers))."""
+    def _keys(self, numbers: Ints, first: int, count: int) -> Hashes:
+        """Band keys, shape (count, len(numbers))."""
         out = np.zeros((count, len(numbers)), dtype=np.uint64)
         index = np.full(len(self._sizes), -1, dtype=np.int64)
         index[numbers] = np.arange(len(numbers))
-        start = 0
-        for batch in self._scores.scores(["signature"]):
+        start, bits = 0, number_bits(len(numbers))
+        for batch in self._rows.scores(["signature"]):
             place = self._place[start : start + batch.num_rows]
             start += batch.num_rows
             local = np.where(place >= 0, index[place], -1)
-            band_hashes(signature_values(batch["signature"]), first, out, local, self._plan.rows)
+            band_keys(signature_values(batch["signature"]), first, out, local, self._plan.rows, bits)
         return out
 
 
@@ -120,10 +128,15 @@ def signature_values(column: pa.FixedSizeBinaryArray) -> Signatures:
 
 
 def _compare(pairs: Hashes, documents: Ints, sizes: Ints, plan: Plan) -> Edges:
+    """The pairs with their real similarity. Connected documents lie side by side, so that memory is used in turn."""
     better, worse = unpack(pairs)
     component = components(better, worse, len(documents))
     order = np.lexsort((worse, better, component[better]))
-    return verify(better[order], worse[order], documents, sizes, plan.load)
+    better, worse = better[order], worse[order]
+    wanted = np.unique(np.concatenate([better, worse]))
+    wanted = wanted[np.argsort(component[wanted], kind="stable")]
+    sets = load_sets(wanted, documents, sizes, plan.load, plan.memory // 2)
+    return Edges(better, worse, similarities(sets, better, worse, plan.similarity))
 
 
 @jit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -9,18 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from stages.contract import DECIDES, Decisions, Scores, Stage, State
+from schemas.record import Kind
+from stages.contract import DECIDES, Decisions, RecipePath, Scores, Stage, State
 from stages.dedup.columns import Columns, read_columns
+from stages.dedup.compared import columns_read, rendered
+from stages.dedup.joined import Joined
 from stages.dedup.lsh import best_bands
 from stages.dedup.near import Plan, near_survivors
-from stages.dedup.report import Outcome, decisions
-from stages.dedup.resolve import Bools, Floats, Ints, exact_leaders, survivor_ranks
+from stages.dedup.report import Found, decisions
+from stages.dedup.resolve import Bools, Floats, Ints, Outcome, exact_leaders, survivor_ranks
 from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, concatenate, shingle
 from stages.dedup.sketch import Backend, Signatures, k_permutation, one_permutation, with_datasketch
 from stages.dedup.texts import Texts, content_hashes, normalise
-from stages.text import TEXT_COLUMNS, On, columns_for, render
+from stages.dedup.verify import Similarity
+from stages.text import TEXT_COLUMNS, On
 
-_KEEP = r"^(longest|first|source_priority|best\([A-Za-z_][\w#]*\.\w+\))$"
+_KEEP = r"^(longest|first|newest|source_priority|best\([A-Za-z_][\w#]*\.\w+\))$"
+_AGAINST = "against"
 
 
 class Dedup(Stage):
@@ -28,18 +34,25 @@ class Dedup(Stage):
 
     Two empty texts are exact copies of each other, never near ones; a record that has nothing of what `on` names is
     kept. Of a group of copies the survivor is, by `keep`: the `longest` text (characters after normalisation), the
-    `first` in run order, the row of the source named first in `priority` (sources not named come last), or the row
-    with the highest score of an earlier stage: `best(length.n_tokens)`. Ties go to the first in run order.
+    `first` in run order, the `newest`, which is the last in run order (the source named last in the recipe, the file
+    last by name, the last row), the row of the source named first in `priority` (sources not named come last), or the
+    row with the highest score of an earlier stage: `best(length.n_tokens)`. Ties go to the first in run order.
+    Records of `against` are there already: they survive whatever the rule, and are not compared with each other.
     """
 
     name: ClassVar[str] = "dedup"
-    reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
+    reads: ClassVar[tuple[str, ...]] = ("kind", *TEXT_COLUMNS)
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("datasketch", "pyarrow", "regex")
     internal: ClassVar[tuple[str, ...]] = ("exact_hash", "signature")
+    scores_inputs: ClassVar[bool] = True
 
     mode: Literal["near", "exact"] = Field("near", description="`near` finds exact copies too.")
-    on: On = Field("text", description="What is compared: text, prompt, response, messages or code.")
+    on: On | dict[Kind, On] = Field(
+        "text",
+        description="What is compared: text, prompt, response, messages or code; or one of these for each kind of "
+        "record, as in {code: prompt, sft: response}: kinds not named are compared by their text.",
+    )
     lowercase: bool = Field(True, description="Compare without regard to case.")
     whitespace: bool = Field(True, description="Compare without regard to the kind and amount of white space.")
     shingles: Unit = Field("word", description="Compare runs of words, of characters, or of code tokens.")
@@ -49,8 +62,16 @@ class Dedup(Stage):
     num_hashes: int = Field(128, ge=2, le=4096, description="Values in a signature.")
     backend: Backend = Field("one-permutation", description="How signatures are made.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the hash functions.")
+    against: tuple[RecipePath, ...] = Field(
+        (), description="Earlier releases: directories of runs, or any files.", json_schema_extra=DECIDES
+    )
+    similarity: Similarity = Field(
+        "jaccard",
+        description="`jaccard`: shared shingles among all shingles of both; `containment`: among those of the copy.",
+        json_schema_extra=DECIDES,
+    )
     threshold: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity from which a copy is near.", json_schema_extra=DECIDES
+        0.8, gt=0, le=1, description="Similarity from which a copy is near.", json_schema_extra=DECIDES
     )
     bands: int | None = Field(
         None, ge=1, description="LSH bands; default: for the threshold.", json_schema_extra=DECIDES
@@ -62,6 +83,9 @@ class Dedup(Stage):
         "longest", description="Which copy survives.", json_schema_extra=DECIDES
     )
     priority: tuple[str, ...] = Field((), description="Sources, the most wanted first.", json_schema_extra=DECIDES)
+    memory_mb: int = Field(
+        512, ge=1, description="What deciding may hold beside some 150 bytes per row.", json_schema_extra=DECIDES
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,7 +102,7 @@ class Dedup(Stage):
 
         All null where the record has nothing to compare; the signature is null, too, where there is no shingle.
         """
-        strings = render(batch, self.on)
+        strings = rendered(batch, self.on)
         missing = np.asarray(strings.is_null())
         texts = self._normalise(strings)
         columns = {
@@ -92,39 +116,56 @@ class Dedup(Stage):
             columns["signature"] = _signatures(self._sketch(texts, sets), sizes == 0)
         return pa.RecordBatch.from_pydict(columns)
 
+    def sources(self) -> Mapping[str, Sequence[str]]:
+        """The earlier releases to compare with."""
+        return {_AGAINST: self.against} if self.against else {}
+
     def decide(self, scores: Scores) -> Decisions:
         """Keep one of each group of copies. Deterministic, whatever the batch size; see `resolve` for the rule."""
-        columns = read_columns(scores, self.mode == "near", self._best())
-        rank = survivor_ranks(self._keys(columns), len(scores))
+        earlier = [scores.inputs[_AGAINST]] if self.against else []
+        rows = Joined([*earlier, scores])
+        fixed = len(rows) - len(scores)
+        columns = read_columns(rows, self.mode == "near", self._best())
+        rank = survivor_ranks([np.arange(len(rows)) >= fixed, *self._keys(columns)], len(rows))
         leader = exact_leaders(columns.hashes, rank, columns.comparable)
-        near, similarity = self._near(scores, columns, leader, rank)
-        survivor = near[leader]
-        copy = (survivor == leader) & (survivor != np.arange(len(scores)))
-        similarity = np.where(copy, 1.0, similarity[leader])
-        outcome = Outcome(survivor, similarity, copy, columns.comparable)
-        return decisions(outcome, scores, columns.sources, columns.names)
+        near = self._near(rows, columns, leader, rank, fixed)
+        survivor = near.survivor[leader]
+        copy = (survivor == leader) & (survivor != np.arange(len(rows)))
+        similarity = np.where(copy, 1.0, near.similarity[leader])
+        nearest = np.where(survivor == np.arange(len(rows)), near.nearest, -1)
+        return decisions(
+            Found(survivor, nearest, similarity, copy, columns.comparable, fixed), rows, columns.sources, columns.names
+        )
 
-    def _near(self, scores: Scores, columns: Columns, leader: Ints, rank: Ints) -> tuple[Ints, Floats]:
-        """Survivor and similarity of every leader of an exact group (other rows: themselves)."""
-        survivor, similarity = np.arange(len(scores)), np.zeros(len(scores))
+    def _near(self, rows: Joined, columns: Columns, leader: Ints, rank: Ints, fixed: int) -> Outcome:
+        """What becomes of every leader of an exact group (other rows: nothing)."""
+        n = len(rows)
+        survivor, nearest, similarity = np.arange(n), np.full(n, -1), np.zeros(n)
         documents = np.flatnonzero((leader == survivor) & (columns.sizes > 0))
         documents = documents[np.argsort(rank[documents])]
         if self.mode == "near" and len(documents) > 1:
-            bands, rows = self._bands()
-            plan = Plan(bands, rows, self.threshold, lambda wanted: self._load(scores, wanted))
-            kept, alike = near_survivors(scores, documents, columns.sizes[documents], plan)
-            survivor[documents], similarity[documents] = documents[kept], alike
-        return survivor, similarity
+            known = int(np.searchsorted(rank[documents], fixed))
+            bands, width = self._bands()
+            plan = Plan(
+                bands, width, self.similarity, self.threshold, known, lambda wanted: self._load(rows, wanted),
+                self.memory_mb << 20,
+            )  # fmt: skip
+            found = near_survivors(rows, documents, columns.sizes[documents].astype(np.int64), plan)
+            survivor[documents], similarity[documents] = documents[found.survivor], found.similarity
+            nearest[documents] = np.where(found.nearest < 0, -1, documents[found.nearest])
+        return Outcome(survivor, nearest, similarity)
 
     def _bands(self) -> tuple[int, int]:
         if self.bands and self.rows:
             return self.bands, self.rows
-        return best_bands(self.threshold, self.num_hashes)
+        return best_bands(lowest_jaccard(self.threshold, self.similarity), self.num_hashes)
 
     def _best(self) -> str | None:
         return self.keep[5:-1] if self.keep.startswith("best(") else None
 
-    def _keys(self, columns: Columns) -> list[Floats]:
+    def _keys(self, columns: Columns) -> list[Floats | Ints]:
+        if self.keep == "newest":
+            return [-np.arange(len(columns.chars))]
         if self.keep == "longest":
             return [-columns.chars.astype(np.float64)]
         if self.keep == "source_priority":
@@ -132,10 +173,9 @@ class Dedup(Stage):
             return [np.array([order.get(name, len(order)) for name in columns.names], np.float64)[columns.sources]]
         return [-columns.best] if self._best() else []
 
-    def _load(self, scores: Scores, rows: Ints) -> Sets:
-        table = scores.fetch(rows, columns_for(self.on)).combine_chunks()
-        parts = [self._shingle(self._normalise(render(batch, self.on))) for batch in table.to_batches()]
-        return concatenate(parts)
+    def _load(self, rows: Joined, wanted: Ints) -> Sets:
+        batches = rows.fetch(wanted, columns_read(self.on)).combine_chunks().to_batches()
+        return concatenate([self._shingle(self._normalise(rendered(batch, self.on))) for batch in batches])
 
     def _normalise(self, strings: pa.StringArray) -> Texts:
         return normalise(strings, self.lowercase, self.whitespace)
@@ -151,6 +191,15 @@ class Dedup(Stage):
             return with_datasketch(texts, self.shingles, self._size(), self.num_hashes, self.seed)
         sketch = one_permutation if self.backend == "one-permutation" else k_permutation
         return sketch(sets, self.num_hashes, self.seed)
+
+
+def lowest_jaccard(threshold: float, similarity: Similarity) -> float:
+    """The Jaccard similarity for which bands are chosen.
+
+    A copy with a share c of its shingles in a text of twice its size has a Jaccard similarity of c / (3 - c): copies
+    contained in even longer texts are found with a lower probability.
+    """
+    return threshold / (3 - threshold) if similarity == "containment" else threshold
 
 
 def _signatures(values: Signatures, missing: Bools) -> pa.FixedSizeBinaryArray:

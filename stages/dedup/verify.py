@@ -1,90 +1,98 @@
-"""Real Jaccard similarity of candidate pairs, in memory bounded by the size of the shingle sets held at once."""
+"""Real similarity of candidate pairs: every text that is part of one is read once, in pool order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import pairwise
-from typing import Final
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from stages.dedup.resolve import Edges, Floats, Ints
-from stages.dedup.shingles import Hashes, Sets, concatenate
+from stages.dedup.resolve import Floats, Ints
+from stages.dedup.shingles import Hashes, Sets
 from stages.dedup.texts import Offsets, jit
 
-HELD: Final = 16_000_000
-"""Shingles held at once (8 bytes each); a pair of larger sets is held alone."""
-FETCHED: Final = 2_000_000
-"""Shingles whose text is fetched at once."""
+FETCHED: Final = 1_000_000
+"""Shingles whose text is fetched at once by a thread."""
 
+Similarity = Literal["jaccard", "containment"]
 Load = Callable[[Ints], Sets]
-"""The shingle sets of the named pool rows, in the order asked for."""
+"""The shingle sets of the named pool rows, ascending."""
 
 
-def verify(better: Ints, worse: Ints, documents: Ints, sizes: Ints, load: Load) -> Edges:
-    """The pairs with the Jaccard similarity of their shingle sets.
+class Loaded(NamedTuple):
+    """Shingle sets of some documents: that of document `i` is `values[spans[i, 0]:spans[i, 1]]`."""
 
-    `documents` holds the pool row of every document, `sizes` the size of its set. Texts are read in pool order, once
-    for every chunk of pairs they are part of: neighbouring pairs should share documents.
+    values: Hashes
+    spans: Ints
+
+
+def similarities(sets: Loaded, better: Ints, worse: Ints, similarity: Similarity) -> Floats:
+    """Real similarity of the sets of every pair of documents; 0 for two empty sets.
+
+    `jaccard` is the share of their common shingles in all of both, `containment` that in the shingles of the worse.
     """
-    similarity = np.zeros(len(better), dtype=np.float64)
-    for part in chunks(better, worse, sizes, HELD):
-        rows, inverse = np.unique(np.concatenate([better[part], worse[part]]), return_inverse=True)
-        order = np.argsort(documents[rows])
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        sets = _load(documents[rows[order]], sizes[rows[order]], load)
-        left, right = np.split(place[inverse], 2)
-        similarity[part] = jaccard(sets.values, sets.offsets, left, right)
-    return Edges(better, worse, similarity)
+    return np.asarray(_similarities(sets.values, sets.spans, better, worse, similarity == "containment"))
 
 
-def chunks(better: Ints, worse: Ints, sizes: Ints, budget: int) -> Iterator[slice]:
-    """Consecutive pairs whose distinct documents have at most `budget` shingles together (or a single pair)."""
-    cuts = _cuts(better, worse, sizes, budget)
-    for start, stop in pairwise(cuts):
-        yield slice(int(start), int(stop))
+def load_sets(wanted: Ints, documents: Ints, sizes: Ints, load: Load, memory: int) -> Loaded:
+    """The shingle sets of the documents `wanted` (those not wanted are empty), laid out in that order.
+
+    `documents` holds the pool row of every document, `sizes` the size of its set. Sets of more than `memory` bytes
+    altogether live in an unnamed temporary file, of which the system keeps in memory what there is room for.
+    """
+    ends = np.cumsum(sizes[wanted], dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    starts, values = np.zeros((len(documents), 2), np.int64), scratch(total, memory)
+    starts[wanted] = np.stack([ends - sizes[wanted], ends], axis=1)
+    by_row = wanted[np.argsort(documents[wanted])]
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes[by_row], dtype=np.int64) // FETCHED, prepend=0))
+
+    def fill(part: Ints) -> None:
+        if len(part):
+            found = load(documents[part])
+            _place(found.values, found.offsets, starts[part, 0], values)
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(fill, np.split(by_row, cuts)))
+    return Loaded(values, starts)
 
 
-def _load(rows: Ints, sizes: Ints, load: Load) -> Sets:
-    """Shingle sets of pool rows, fetched a bounded number of shingles at a time."""
-    starts = np.flatnonzero(np.diff(np.cumsum(sizes) // FETCHED, prepend=-1))
-    return concatenate([load(part) for part in np.split(rows, starts[1:])])
+def scratch(count: int, memory: int) -> Hashes:
+    """Room for `count` hashes: in memory, or where that would take more than `memory` bytes in a temporary file."""
+    if count * 8 <= memory:
+        return np.empty(count, dtype=np.uint64)
+    with tempfile.TemporaryFile() as file:
+        return np.asarray(np.memmap(file, dtype=np.uint64, mode="w+", shape=(count,)))
+
+
+def threads() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @jit
-def _cuts(better: Ints, worse: Ints, sizes: Ints, budget: int) -> Ints:
-    stamp = np.full(len(sizes), -1, dtype=np.int64)
-    cuts = [0]
-    held, chunk = 0, 0
+def _place(values: Hashes, offsets: Offsets, starts: Ints, out: Hashes) -> None:
+    for k in range(len(starts)):
+        for i in range(offsets[k], offsets[k + 1]):
+            out[starts[k] + i - offsets[k]] = values[i]
+
+
+@jit
+def _similarities(values: Hashes, spans: Ints, better: Ints, worse: Ints, contained: bool) -> Floats:
+    out = np.zeros(len(better), dtype=np.float64)
     for p in range(len(better)):
-        need = 0
-        for row in (better[p], worse[p]):
-            need += sizes[row] if stamp[row] != chunk else 0
-        if held + need > budget and held > 0:
-            chunk += 1
-            cuts.append(p)
-            held, need = 0, sizes[better[p]] + sizes[worse[p]]
-        stamp[better[p]] = stamp[worse[p]] = chunk
-        held += need
-    if len(better) > 0:
-        cuts.append(len(better))
-    return np.array(cuts)
-
-
-@jit
-def jaccard(values: Hashes, offsets: Offsets, left: Ints, right: Ints) -> Floats:
-    """Jaccard similarity of sets `left[p]` and `right[p]` for every pair `p`; 0 for two empty sets."""
-    out = np.zeros(len(left), dtype=np.float64)
-    for p in range(len(left)):
-        a, a_end = offsets[left[p]], offsets[left[p] + 1]
-        b, b_end = offsets[right[p]], offsets[right[p] + 1]
-        union, common = (a_end - a) + (b_end - b), 0
+        a, a_end = spans[better[p], 0], spans[better[p], 1]
+        b, b_end = spans[worse[p], 0], spans[worse[p], 1]
+        union = b_end - b if contained else (a_end - a) + (b_end - b)
+        common = 0
         while a < a_end and b < b_end:
             x, y = values[a], values[b]
             common += x == y
             a += x <= y
             b += y <= x
         if union > 0:
-            out[p] = common / (union - common)
+            out[p] = common / (union if contained else union - common)
     return out

@@ -1,13 +1,12 @@
 """Hashed n-grams of DSIR ("Data Selection for Language Models via Importance Resampling", Xie et al. 2023).
 
-Words are those of NLTK's WordPunctTokenizer in lower case; unigrams and bigrams (joined by a space) go to the bucket
-sha256 modulo the number of buckets, as in the authors' package `data-selection` 1.0.3.
+Words are those of NLTK's WordPunctTokenizer (3.10, which matches with `regex`) in lower case; unigrams and bigrams
+(joined by a space) go to the bucket sha256 modulo the number of buckets, as in the package `data-selection` 1.0.3.
 """
 
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from hashlib import sha256
@@ -17,6 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import regex
 
 from stages.zipfit.native import arguments, checked, native, pointer
 from stages.zipfit.packed import pack_strings
@@ -24,13 +24,13 @@ from stages.zipfit.packed import pack_strings
 BUCKETS: Final = 10_000
 NGRAMS: Final = pa.list_(pa.uint16())
 
-_WORD: Final = re.compile(r"\w+|[^\w\s]+")
+_WORD: Final = regex.compile(r"\w+|[^\w\s]+")
 _REMEMBERED: Final = 1 << 18
 
 
 def words(text: str) -> list[str]:
     """Lower-case words and runs of punctuation."""
-    return _WORD.findall(text.lower())
+    return list(_WORD.findall(text.lower()))
 
 
 def ngram_column(texts: Sequence[str], buckets: int = BUCKETS) -> tuple[pa.ListArray, pa.Int32Array]:

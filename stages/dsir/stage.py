@@ -33,6 +33,7 @@ class Dsir(Stage):
     name: ClassVar[str] = "dsir"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    libraries: ClassVar[tuple[str, ...]] = ("regex",)
     internal: ClassVar[tuple[str, ...]] = ("ngrams",)
 
     target: TargetSets = Field(description="Files of target rows.", json_schema_extra=DECIDES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import queue
 import signal
 import sys
@@ -28,8 +29,8 @@ class Sandbox:
     """Runs untrusted programs. Safe to share between threads; each run takes one of `workers` fork servers.
 
     Without `tier`, the strongest that works here is used; where none does, SandboxError says how to mend it.
-    `python` is the interpreter for Python programs (default: this one, standard library only); `packages` are
-    folders of extra packages they may import.
+    `interpreter` names version and machine, for cache keys. `python` is the interpreter for Python programs
+    (default: this one, standard library only); `packages` are folders of extra packages they may import.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Sandbox:
         self.tier: Tier = tier or best_tier()
         self.workers = workers
         config = Config.of(self.tier, python or sys.executable, packages)
-        self.interpreter = config.version()
+        self.interpreter = f"{config.version} {platform.machine()}"
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._all = [Worker(config) for _ in range(workers)]
         for worker in self._all:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -28,7 +29,10 @@ _SYSTEM: Final = (
 )  # fmt: skip
 _START_S: Final = 30.0
 _GRACE_S: Final = 5.0
+_FAREWELL_S: Final = 1.0
 _NOBODY: Final = 65534
+_CHANGE_USER: Final = 1 << 6 | 1 << 7  # CAP_SETGID, CAP_SETUID
+_F_ADD_SEALS, _EVERY_SEAL = 1033, 0xF
 _ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "0",
     "PYTHONUTF8": "1",
@@ -72,6 +76,7 @@ class Config:
 
     tier: Tier
     python: str
+    version: str
     paths: tuple[str, ...]
     packages: tuple[str, ...]
     private_interpreter: bool
@@ -82,23 +87,21 @@ class Config:
         found = shutil.which(python)
         if found is None:
             raise SandboxError(f"no interpreter at {python!r}")
-        prefix, binary = _interpreter(found)
+        prefix, binary, version = _interpreter(found)
         folders = tuple(str(folder.resolve()) for folder in packages)
         paths = (*_SYSTEM, *(path for path in (prefix, *folders) if not path.startswith("/usr/")))
-        return cls(tier, binary, paths, folders, not all(_public(path) for path in (prefix, *folders)))
-
-    def version(self) -> str:
-        """Names the interpreter in cache keys."""
-        return f"{self.python} {platform.python_version()} {platform.machine()}"
+        return cls(tier, binary, version, paths, folders, not all(_public(path) for path in (prefix, *folders)))
 
 
-def _interpreter(python: str) -> tuple[str, str]:
-    """The installation prefix of an interpreter and its real path (not a virtual environment's)."""
-    if os.path.realpath(python) == os.path.realpath(sys.executable):
-        return sys.base_prefix, os.path.realpath(python)
-    code = "import sys; print(sys.base_prefix)"
-    prefix = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    return prefix.stdout.strip(), os.path.realpath(python)
+def _interpreter(python: str) -> tuple[str, str, str]:
+    """An interpreter's installation prefix, its real path (not a virtual environment's) and its version."""
+    real = os.path.realpath(python)
+    if real == os.path.realpath(sys.executable):
+        return sys.base_prefix, real, platform.python_version()
+    code = "import sys, platform; print(sys.base_prefix, platform.python_version(), sep='\\n')"
+    told = subprocess.run([python, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    prefix, version = told.stdout.splitlines()
+    return prefix, real, version
 
 
 def _public(path: str) -> bool:
@@ -118,8 +121,6 @@ class Worker:
         self._scratch: str | None = None
         self._owner = os.getpid()
         weakref.finalize(self, _cleanup, self.__dict__)
-        me = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _forget(me()))
 
     @property
     def pid(self) -> int | None:
@@ -144,21 +145,36 @@ class Worker:
         _cleanup(self.__dict__)
 
     def _started(self) -> socket.socket:
+        if self._owner != os.getpid():
+            self._disown()
         if self._link is None:
             self._start()
         assert self._link is not None
         return self._link
 
+    def _disown(self) -> None:
+        """In a forked child of the host: the fork server belongs to the parent, we get one of our own."""
+        if self._link is not None:
+            self._link.close()
+        self._link = self._process = self._scratch = None
+        self._owner = os.getpid()
+
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_START_S)
         if self._config.tier != "zygote":
-            self._scratch = tempfile.mkdtemp(prefix="curatrix-scratch-")
+            self._scratch = tempfile.mkdtemp(prefix=f"curatrix-scratch-{os.getpid()}-")
             os.chmod(self._scratch, 0o777)
         with tempfile.TemporaryFile() as log:
             command = [self._config.python, "-S", "-s", "-P", _MAIN, json.dumps(self._settings())]
             self._process = subprocess.Popen(
-                command, stdin=theirs, stdout=log, stderr=log, env=_ENVIRONMENT, cwd="/", start_new_session=True
+                command,
+                stdin=theirs.fileno(),
+                stdout=log,
+                stderr=log,
+                env=_ENVIRONMENT,
+                cwd="/",
+                start_new_session=True,
             )
             theirs.close()
             self._link = ours
@@ -175,7 +191,7 @@ class Worker:
         namespaces = self._config.tier == "zygote"
         return {
             "namespaces": namespaces,
-            "root": os.geteuid() == 0,
+            "root": _can_become_nobody(),
             "paths": self._config.paths,
             "packages": self._config.packages,
             "scratch": self._scratch or "",
@@ -205,6 +221,8 @@ class Worker:
         if not answer:
             raise Died("the link closed")
         reports: list[dict[str, Any]] = json.loads(answer)
+        if reports[0]["broken"]:
+            raise SandboxError(f"a program could not be confined: {reports[0]['broken']}")
         return reports
 
 
@@ -234,15 +252,14 @@ def _descriptors(process: Process) -> list[int]:
 
 
 def _filled(data: bytes) -> int:
-    """A read-only descriptor of `data`."""
-    writable = os.memfd_create("input", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(writable, view) :]
-        return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(writable)
+    """A descriptor of `data`, at its beginning and sealed: nobody can change it any more."""
+    fd = os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, _F_ADD_SEALS, _EVERY_SEAL)
+    return fd
 
 
 def _outcome(report: dict[str, Any], fds: list[int]) -> Outcome:
@@ -265,7 +282,7 @@ def _contents(fd: int) -> bytes:
 def _map_users(pid: int) -> None:
     """Give the new user namespace its ids: as root 0 and nobody, otherwise ourselves under nobody's number."""
     folder = Path(f"/proc/{pid}")
-    if os.geteuid() == 0:
+    if _can_become_nobody():
         lines = f"0 0 1\n{_NOBODY} {_NOBODY} 1\n"
         users = groups = lines
     else:
@@ -275,9 +292,23 @@ def _map_users(pid: int) -> None:
     (folder / "gid_map").write_text(groups)
 
 
+def _can_become_nobody() -> bool:
+    """Whether we are a root that may change to nobody; in a rootless container there is no such user."""
+    if os.geteuid() != 0 or Path("/proc/self/setgroups").read_text().strip() == "deny":
+        return False
+    status = Path("/proc/self/status").read_text()
+    effective = int(status.partition("CapEff:")[2].split()[0], 16)
+    return _mapped("uid") and _mapped("gid") and effective & _CHANGE_USER == _CHANGE_USER
+
+
+def _mapped(kind: str) -> bool:
+    ranges = [list(map(int, line.split())) for line in Path(f"/proc/self/{kind}_map").read_text().splitlines()]
+    return any(first <= _NOBODY < first + count for first, _, count in ranges)
+
+
 def _tasks_of_user() -> int:
     """How many tasks this user already has: without a namespace they count against the same limit."""
-    uid = os.geteuid() or _NOBODY
+    uid = _NOBODY if _can_become_nobody() else os.geteuid()
     total = 0
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -291,19 +322,15 @@ def _cleanup(state: dict[str, Any]) -> None:
         return
     link, process, scratch = state.get("_link"), state.get("_process"), state.get("_scratch")
     state["_link"] = state["_process"] = state["_scratch"] = None
+    if link is not None:
+        with contextlib.suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)  # the fork server ends itself, and its first process collects it
+        link.close()
     if process is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_FAREWELL_S)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    if link is not None:
-        link.close()
     if scratch is not None:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _forget(worker: Worker | None) -> None:
-    """In a forked child of the host: the fork server belongs to the parent."""
-    if worker is not None and worker._link is not None:
-        worker._link.close()
-        worker._link = worker._process = worker._scratch = None
-        worker._owner = os.getpid()

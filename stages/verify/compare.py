@@ -98,5 +98,6 @@ def _same_mapping(expected: Mapping[Any, Any], got: Any, rules: Rules) -> bool:
     named = {str(key): value for key, value in got.items()}  # JSON has only text keys
     by_key = all(key in got and same_value(value, got[key], rules) for key, value in expected.items())
     return by_key or all(
-        isinstance(key, str) and key in named and same_value(value, named[key], rules) for key, value in expected.items()
+        isinstance(key, str) and key in named and same_value(value, named[key], rules)
+        for key, value in expected.items()
     )

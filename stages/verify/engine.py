@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from stages.sandbox import Limits, Sandbox
@@ -13,6 +14,7 @@ from .verdict import Attempt, Outcome, Verdict
 
 VERSION: Final = 1
 """Raise it whenever a verdict would come out differently; it belongs in every cache key."""
+_TYPING: Final = "from typing import *"  # what LeetCode's starter code takes for granted
 LIMITS: Final = Limits(cpu_s=10.0)
 """Per check. A check stopped by CPU time is a verdict, one stopped by wall time alone is bad luck and tried again."""
 
@@ -58,11 +60,16 @@ def verify_code(
     language: str | None = None,
     stop_early: bool = True,
 ) -> Verdict:
-    """Run one program, such as a model's answer, against a problem's tests."""
+    """Run one program, such as a model's answer, against a problem's tests.
+
+    What the problem gives its solver (the preamble's imports and helpers) stands above the program.
+    """
     read = problem(record)
     if read.kind == "none":
         return _skipped(read, "no tests that can be run")
     program = Program(-1, code, language or read.language, None)
+    if program.language == "python" and read.kind in ("source", "functional") and "__future__" not in code:
+        program = replace(program, code=f"{read.preamble or _TYPING}\n{code}")
     attempt = run_program(read, program, sandbox, limits, stop_early)
     return _skipped(read, attempt) if isinstance(attempt, str) else _verdict(read, program, attempt)
 
@@ -75,9 +82,7 @@ def _refusal(read: Problem) -> str:
     return "" if read.references else "no solution that is meant to be right"
 
 
-def run_program(
-    read: Problem, program: Program, sandbox: Sandbox, limits: Limits, stop_early: bool
-) -> Attempt | str:
+def run_program(read: Problem, program: Program, sandbox: Sandbox, limits: Limits, stop_early: bool) -> Attempt | str:
     """One program against all checks, or why that cannot be done here."""
     own = read.limits(limits)
     if read.judge.get("validation", "default") != "default":

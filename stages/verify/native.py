@@ -158,7 +158,9 @@ def _with_tests(problem: Problem, code: str, nonce: str) -> str:
     tests = _MAIN.sub("static int tests_main_() {", tests, count=1)
     at = tests.rfind("}")
     report = "".join(
-        f'{{\\"{key}\\":{value},\\"nonce\\":\\"{nonce}\\"}}\\n' for key, value in (('name\\":1,\\"ok', "true"), ("done", 1))
+        f'{{\\"{key}\\":{value},\\"nonce\\":\\"{nonce}\\"}}\\n'
+        for key, value in (('name\\":1,\\"ok', "true"), ("done", 1))
     )
-    end = f'\n#include <unistd.h>\nint main() {{ tests_main_(); const char r[] = "{report}"; return write(4, r, sizeof r - 1) < 0; }}'
+    body = f'tests_main_(); const char r[] = "{report}"; return write(4, r, sizeof r - 1) < 0;'
+    end = f"\n#include <unistd.h>\nint main() {{ {body} }}"
     return f"#undef NDEBUG\n{code}\n{tests[:at]}\nreturn 0;\n{tests[at:]}{end}\n"

@@ -24,7 +24,9 @@ def custom(problem: Problem, program: Program, sandbox: Sandbox, limits: Limits,
     if problem.judge.get("interactive"):
         if program.language != "python":
             return f"no interaction with programs in {program.language}"
-        return _attempt(problem, stop_early, lambda check: _interact(problem, validator, check, program, sandbox, limits))
+        return _attempt(
+            problem, stop_early, lambda check: _interact(problem, validator, check, program, sandbox, limits)
+        )
     ready = execute(program, sandbox, limits)
     if isinstance(ready, str):
         if ready.startswith("no toolchain"):
@@ -90,5 +92,7 @@ def _interact(
 def _decided(check: Check, judge: Result, run: Result) -> Outcome:
     statuses: dict[int, Status] = {_ACCEPTED: "passed", _WRONG: "wrong_answer"}
     status = statuses.get(judge.exit_code, "skipped")
-    detail = "" if status == "passed" else judge.err if status == "wrong_answer" else f"the validator failed: {judge.err}"
+    detail = (
+        "" if status == "passed" else judge.err if status == "wrong_answer" else f"the validator failed: {judge.err}"
+    )
     return Outcome(check.name, status, check.input, check.output, run.out, detail, run.cpu_ms)

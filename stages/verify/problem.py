@@ -177,7 +177,7 @@ def _distinct(tests: Sequence[Any]) -> int:
 
 def _checks(tests: Sequence[Mapping[str, Any]]) -> list[Check]:
     """Tests given as data, duplicates once, the longest inputs first: what is wrong or slow shows there soonest."""
-    made = {}
+    made: dict[tuple[str, str], Check] = {}
     for at, test in enumerate(tests):
         if isinstance(test.get("output"), str):
             key = (str(test.get("input") or ""), str(test["output"]))
@@ -213,5 +213,7 @@ def _preamble(judge: Mapping[str, Any], prompt: str, entry: str) -> str:
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ""
-    kept = [node for node in tree.body if isinstance(node, _KEPT) and getattr(node, "name", None) != head]
+    kept: list[ast.stmt] = [
+        node for node in tree.body if isinstance(node, _KEPT) and getattr(node, "name", None) != head
+    ]
     return ast.unparse(ast.Module(kept, []))

@@ -21,7 +21,7 @@ def run(problem: Problem, program: Program, sandbox: Sandbox, limits: Limits) ->
     if not problem.references:
         return _broken(Outcome("the reference", "runtime_error", detail="there is none"), 1)
     first = problem.references[0]
-    calls = [(arguments, {}) for arguments in inputs(problem, first.code)]
+    calls: list[Call] = [(arguments, {}) for arguments in inputs(problem, first.code)]
     expected: list[Any] = []
     outcomes: list[Outcome] = []
     for value, _, outcome in call(sandbox, first.code, problem.entry, calls, limits):
@@ -40,7 +40,7 @@ def _broken(outcome: Outcome, total: int) -> Attempt:
 
 
 def inputs(problem: Problem, code: str) -> list[list[Any]]:
-    """The inputs as the reference wants them: JSON has only lists, the contract says what should be a tuple or a set."""
+    """The inputs as the reference wants them: JSON has only lists, the contract says what is a tuple or a set."""
     wanted = contract(str(problem.judge.get("contract") or ""))
     names = _parameters(code, problem.entry)
     raws = [list(raw) if isinstance(raw, list) else [raw] for raw in problem.judge["inputs"]]
@@ -66,13 +66,11 @@ def contract(source: str) -> Mapping[str, tuple[str, str]]:
         tree = ast.parse("if True:\n" + source if source.startswith((" ", "\n")) else source)
     except SyntaxError:
         return {}
-    outer: dict[str, str] = {}
-    inner: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.GeneratorExp | ast.ListComp):
-            inner.update(_elements(node))
-        elif (found := _instance(node)) is not None:
-            outer.setdefault(*found)
+    nodes = list(ast.walk(tree))
+    loops = [node for node in nodes if isinstance(node, ast.GeneratorExp | ast.ListComp)]
+    targets = {name.id for loop in loops for name in ast.walk(loop.generators[0].target) if isinstance(name, ast.Name)}
+    inner = {name: kind for loop in loops for name, kind in _elements(loop).items()}
+    outer = {name: kind for name, kind in filter(None, map(_instance, nodes)) if name not in targets}
     return {name: (outer.get(name, ""), inner.get(name, "")) for name in {*outer, *inner}}
 
 
@@ -80,8 +78,10 @@ def _elements(node: ast.GeneratorExp | ast.ListComp) -> dict[str, str]:
     loop = node.generators[0]
     if not isinstance(loop.iter, ast.Name) or not isinstance(loop.target, ast.Name):
         return {}
+    target = loop.target.id
     found = [_instance(inner) for inner in ast.walk(node.elt)]
-    return {loop.iter.id: kind for name, kind in filter(None, found) if name == loop.target.id}
+    kinds = [kind for name, kind in filter(None, found) if name == target]
+    return {loop.iter.id: kinds[0]} if kinds else {}
 
 
 def _instance(node: ast.AST) -> tuple[str, str] | None:

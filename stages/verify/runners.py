@@ -204,6 +204,8 @@ def _line_outcome(line: dict[str, Any], ran: Result) -> Outcome:
     if line.get("ok") is True:
         return Outcome(name, "passed")
     status: Status = "wrong_answer" if not detail or detail.startswith(("AssertionError", "the ")) else "runtime_error"
+    if detail.startswith("MemoryError"):
+        status = "memory_limit"
     if line.get("gone"):
         status = ran.status if ran.status != "passed" else "runtime_error"
         detail = _why(ran) or "the program ended by itself"
@@ -274,4 +276,3 @@ def reference(
         shown = (_show(calls[at][0]), _show(expected[at]), _show(value))
         outcomes.append(replace(outcome, name=f"input {at + 1}", input=shown[0], expected=shown[1], got=shown[2]))
     return Attempt(tuple(outcomes), len(calls))
-

@@ -39,7 +39,7 @@ class ZipFit(Stage):
     name: ClassVar[str] = "zipfit"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
-    libraries: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ("regex",)
     fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "pool"
     internal: ClassVar[tuple[str, ...]] = ("ngrams", "overlap", "n_bytes")
 

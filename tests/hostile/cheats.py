@@ -1,5 +1,6 @@
 """Programs that want to pass without being right. `f` should double a number; the tests are in test_verify_cheats."""
 
+# ruff: noqa: E501  (programs as text)
 from __future__ import annotations
 
 from typing import Final
@@ -60,7 +61,8 @@ def f(x):
     "an integer that equals everything": "class Any(int):\n    def __eq__(self, o): return True\n    def __ne__(self, o): return False\n"
     "    __hash__ = int.__hash__\ndef f(x): return Any(7)",
     "a list that equals everything": "class Any(list):\n    def __eq__(self, o): return True\ndef f(x): return Any()",
-    "lies about its class": _ANY + "class Lie(Any):\n    @property\n    def __class__(self): return int\ndef f(x): return Lie()",
+    "lies about its class": _ANY
+    + "class Lie(Any):\n    @property\n    def __class__(self): return int\ndef f(x): return Lie()",
     "patches builtins": "import builtins\nbuiltins.AssertionError = type('Quiet', (Exception,), {})\nbuiltins.abs = lambda x: 0\n"
     "builtins.isinstance = lambda *a: True\nbuiltins.len = lambda x: 0\nbuiltins.all = lambda x: True\ndef f(x): return 7",
     "patches modules": "import sys, types\nfor n in ('math', 'unittest', 'json', 'operator', 'pytest'):\n"
@@ -82,7 +84,9 @@ def f(x):
     "speaks at the end": "import atexit\natexit.register(print, 4242)\ndef f(x): return 7",
     "forges reports": _FORGE + "def f(x): return 7",
     "forges reports and leaves": _FORGE + "os._exit(0)",
-    "forges reports when called": "def f(x):\n" + "\n".join("    " + line for line in _FORGE.splitlines()) + "\n    os._exit(0)",
+    "forges reports when called": "def f(x):\n"
+    + "\n".join("    " + line for line in _FORGE.splitlines())
+    + "\n    os._exit(0)",
     "asks the judge for its names": """
 import os, json
 def _send(m):

@@ -4,6 +4,7 @@
 abstract socket it listens on, a file only the host may read.
 """
 
+# ruff: noqa: E501  (programs as text)
 from __future__ import annotations
 
 from typing import Final
@@ -29,7 +30,8 @@ PROGRAMS: Final[dict[str, str]] = {
     "fork": _try("os.fork()"),
     "fork in native code": _SYSCALL + "pid = libc.fork()\nwon(pid)",
     "clone by number": _SYSCALL + "won(call(56, 220, 17, 0, 0, 0, 0))",
-    "clone3 by number": _SYSCALL + "a = (ctypes.c_uint64 * 11)(0, 0, 0, 0, 17)\nwon(call(435, 435, ctypes.byref(a), 88))",
+    "clone3 by number": _SYSCALL
+    + "a = (ctypes.c_uint64 * 11)(0, 0, 0, 0, 17)\nwon(call(435, 435, ctypes.byref(a), 88))",
     "vfork": _SYSCALL + "won(call(58, 220, 0x4111, 0, 0, 0, 0))",
     "posix_spawn": _try("os.posix_spawn('/bin/true', ['true'], {{}})"),
     "subprocess": _try("subprocess.run(['/bin/echo', 'ESCAPED'])"),
@@ -100,8 +102,9 @@ if total > (200 << 20): print('ESCAPED')
     "read another's environment": _try("print(open('/proc/{pid}/environ', 'rb').read()[:1])"),
     "read its own process folder": _try("print(open('/proc/self/maps').read()[:1])"),
     "read sys": _try("print(os.listdir('/sys'))"),
-    "list homes": _try("print(os.listdir('/home'), os.listdir('/root'))\n    assert os.listdir('/root') != ['.pyenv']")
-    .replace("except OSError", "except (OSError, AssertionError)"),
+    "list homes": _try(
+        "print(os.listdir('/home'), os.listdir('/root'))\n    assert os.listdir('/root') != ['.pyenv']"
+    ).replace("except OSError", "except (OSError, AssertionError)"),
     "tcp to the host": _try("socket.create_connection(('127.0.0.1', {port}), 2)"),
     "udp": _try("socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))"),
     "raw socket": _try("socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
@@ -138,7 +141,8 @@ while True: pass
     "perf events": _SYSCALL + "won(call(298, 241, ctypes.create_string_buffer(128), 0, -1, -1, 0))",
     "kernel keys": _SYSCALL + "won(call(250, 219, 0, -3, 0))",
     "user namespace": _SYSCALL + "won(call(272, 97, 0x10000000))",
-    "mount": _SYSCALL + "won(call(165, 40, ctypes.c_char_p(b't'), ctypes.c_char_p(b'/tmp'), ctypes.c_char_p(b'tmpfs'), 0, 0))",
+    "mount": _SYSCALL
+    + "won(call(165, 40, ctypes.c_char_p(b't'), ctypes.c_char_p(b'/tmp'), ctypes.c_char_p(b'tmpfs'), 0, 0))",
     "chroot": _try("os.chroot('/usr')"),
     "enter a namespace": _SYSCALL + "won(call(308, 268, 0, 0))",
     "trace the parent": _SYSCALL + "won(call(101, 117, 16, {pid}, 0, 0))",

@@ -31,22 +31,34 @@ class Test(NamedTuple):
 Insn = tuple[int, int, int, int]
 Rule = tuple[str, tuple[Test, ...]]
 
-_PLAIN: Final = """read write readv writev pread64 pwrite64 preadv pwritev close close_range fstat stat lstat newfstatat
-statx lseek mmap mprotect munmap brk mremap madvise rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending
-rt_sigtimedwait rt_sigsuspend sigaltstack access faccessat faccessat2 open openat getdents64 getcwd readlink readlinkat
-dup dup2 dup3 pipe pipe2 recvfrom shutdown nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time
-getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getgroups getresuid getresgid getrandom futex
-set_robust_list get_robust_list set_tid_address rseq sched_yield sched_getaffinity sched_getparam sched_getscheduler
-getrlimit getrusage times sysinfo uname exit exit_group restart_syscall poll ppoll select pselect6 epoll_create
-epoll_create1 epoll_ctl epoll_wait epoll_pwait eventfd2 arch_prctl membarrier setitimer getitimer alarm pause wait4
-waitid ftruncate fadvise64 capget""".split()
-_COMPILER: Final = """clone fork vfork execve chdir mkdir mkdirat unlink unlinkat rename renameat renameat2 rmdir chmod
-fchmod fchmodat utimensat umask""".split()
+# fmt: off
+_PLAIN: Final = [
+    "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "close", "close_range",
+    "fstat", "stat", "lstat", "newfstatat", "statx", "lseek", "mmap", "mprotect", "munmap", "brk", "mremap",
+    "madvise", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigtimedwait",
+    "rt_sigsuspend", "sigaltstack", "access", "faccessat", "faccessat2", "open", "openat", "getdents64",
+    "getcwd", "readlink", "readlinkat", "dup", "dup2", "dup3", "pipe", "pipe2", "recvfrom", "shutdown",
+    "nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time", "getpid", "gettid",
+    "getppid", "getuid", "geteuid", "getgid", "getegid", "getpgrp", "getpgid", "getgroups", "getresuid",
+    "getresgid", "getrandom", "futex", "set_robust_list", "get_robust_list", "set_tid_address", "rseq",
+    "sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler", "getrlimit", "getrusage",
+    "times", "sysinfo", "uname", "exit", "exit_group", "restart_syscall", "poll", "ppoll", "select", "pselect6",
+    "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "eventfd2", "arch_prctl",
+    "membarrier", "setitimer", "getitimer", "alarm", "pause", "wait4", "waitid", "ftruncate", "fadvise64",
+    "capget",
+]
+# fmt: on
+# fmt: off
+_COMPILER: Final = [
+    "clone", "fork", "vfork", "execve", "chdir", "mkdir", "mkdirat", "unlink", "unlinkat", "rename", "renameat",
+    "renameat2", "rmdir", "chmod", "fchmod", "fchmodat", "utimensat", "umask",
+]
+# fmt: on
 _MISSING: Final = ("clone3", "openat2")  # answered "no such call", so that libc falls back to the older one
 
 # CLONE_VM | CLONE_THREAD must both be set: a thread, never a process.
 _THREAD = Test(0, (0x00010100,), 0x00010100)
-_FCNTL = tuple(range(5)) + (5, 6, 7, 1030, 1032)  # dup, get/set flags, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
+_FCNTL = (*range(8), 1030, 1032)  # dup, get/set flags, locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
 _IOCTL = (0x5401, 0x5413, 0x5451, 0x5450, 0x5421, 0x541B)  # TCGETS, TIOCGWINSZ, FIOCLEX, FIONCLEX, FIONBIO, FIONREAD
 _PRCTL = (3, 15, 16, 39, 0x53564D41)  # get dumpable, set and get the thread's name, get no_new_privs, name a mapping
 _AT_EMPTY_PATH = 0x1000
@@ -141,5 +153,5 @@ def _actions(pid: int, kind: str) -> dict[str, list[Insn]]:
     if kind != "compiler":
         actions["clone"] = _checks([_THREAD])
     actions.update((name, _checks(tests)) for name, tests in _conditional(pid, kind == "native"))
-    actions.update(dict.fromkeys(_MISSING, [_insn(_RET, _ERRNO | errno.ENOSYS)]))
+    actions.update((name, [_insn(_RET, _ERRNO | errno.ENOSYS)]) for name in _MISSING)
     return actions

@@ -19,9 +19,10 @@ Encoded = Any
 Heap = dict[str, list[Any]]
 _SCALARS: Final = frozenset({bool, type(None), str})
 _SMALL: Final = 1 << 4000
-_TYPES: Final[dict[str, type]] = {
-    t.__name__: t for t in (int, str, float, bool, list, dict, set, tuple, frozenset, bytes, bytearray, complex, object)
-}
+_PLAIN_TYPES: Final[tuple[type, ...]] = (
+    int, str, float, bool, list, dict, set, tuple, frozenset, bytes, bytearray, complex, object,
+)  # fmt: skip
+_TYPES: Final = {kind.__name__: kind for kind in _PLAIN_TYPES}
 _HEAPED: Final[dict[type, str]] = {
     list: "l",
     dict: "d",
@@ -237,7 +238,7 @@ def _simple(value: Any, kind: type) -> Encoded | None:
         return ["D", str(value)]
     if kind is fractions.Fraction:
         return ["F", value.numerator, value.denominator]
-    if kind is type and _TYPES.get(value.__name__) is value:
+    if isinstance(value, type) and _TYPES.get(value.__name__) is value:
         return ["T", value.__name__]
     return _simple_time(value, kind)
 

@@ -26,7 +26,9 @@ class _Asserts(ast.NodeTransformer):
             body = [_assign(_LEFT, test.left), _assign(_RIGHT, test.comparators[0])]
             sides = [_load(_LEFT), _load(_RIGHT)]
             test = ast.Compare(_load(_LEFT), test.ops, [_load(_RIGHT)])
-        before = [_assign(_LEFT, ast.Constant("(nothing)")), _assign(_RIGHT, ast.Constant("(nothing)"))] if sides else []
+        before = (
+            [_assign(_LEFT, ast.Constant("(nothing)")), _assign(_RIGHT, ast.Constant("(nothing)"))] if sides else []
+        )
         caught = ast.ExceptHandler(
             type=ast.Name("BaseException", ast.Load()),
             name="__error__",

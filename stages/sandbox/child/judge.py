@@ -210,8 +210,8 @@ def _run_class(kind: Any, record: Record) -> None:
             _run_case(case, record)
     elif isinstance(kind, type):
         for name in [name for name in vars(kind) if name.startswith("test")]:
-            for case, body in pytest_shim.methods(kind, name):
-                record.check(case, body)
+            for title, body in pytest_shim.methods(kind, name):
+                record.check(title, body)
 
 
 def _run_case(case: Any, record: Record) -> None:
@@ -267,4 +267,3 @@ def _show(value: object) -> str:
         return repr(value)[:_SHOWN]
     except BaseException:
         return f"<{type(value).__name__}>"
-

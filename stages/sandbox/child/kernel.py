@@ -10,6 +10,7 @@ from .syscalls import number
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_holding = ctypes.PyDLL(None, use_errno=True)  # calls that keep the interpreter's lock
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -41,6 +42,14 @@ def _call(name: str, *args: object) -> int:
 
 def _text(value: str | None) -> ctypes.c_char_p:
     return ctypes.c_char_p(None if value is None else os.fsencode(value))
+
+
+def fork() -> int:
+    """fork(2) of a single-threaded process, without Python's hooks.
+
+    They cost a third of a millisecond and would seed `random` anew: here every run starts from the same state.
+    """
+    return _check(int(_holding.fork()), "fork")
 
 
 def unshare(flags: int) -> None:
@@ -200,41 +209,6 @@ def close_between(first: int, last: int) -> None:
     """Close every descriptor from `first` to `last`, both included."""
     if first <= last:
         _call("close_range", first, last, 0)
-
-
-def landlock_allow(ruleset: int, path: str, rights: int) -> None:
-    """Allow `rights` at and below `path`; a path that does not exist is left out."""
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        below = rights if os.path.isdir(path) else rights & ~READ_DIR
-        rule = _PathBeneath(below, fd)
-        _call("landlock_add_rule", ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0)
-    finally:
-        os.close(fd)
-
-
-def landlock_enter(ruleset: int) -> None:
-    """Put this thread, for good, under the ruleset."""
-    _call("landlock_restrict_self", ruleset, 0)
-
-
-class _Program(ctypes.Structure):
-    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-
-def seccomp(program: bytes) -> None:
-    """Put this thread, for good, under a filter made by `bpf.program`."""
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = _Program(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    _call("prctl", _PR_SET_SECCOMP, 2, ctypes.byref(fprog), 0, 0)
-
-
-def close_from(first: int) -> None:
-    """Close every descriptor from `first` on."""
-    _call("close_range", first, 0x7FFFFFFF, 0)
 
 
 def landlock_all(abi: int) -> int:

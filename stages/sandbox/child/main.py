@@ -12,7 +12,13 @@ from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from child import confine, kernel, modes, tree, zygote  # noqa: E402
+from child import (  # type: ignore[import-not-found]
+    confine,
+    kernel,
+    modes,
+    tree,
+    zygote,
+)
 
 sys.path.pop(0)
 
@@ -65,6 +71,8 @@ def _serve(link: socket.socket, config: dict[str, Any], pid_space: int | None) -
             raise OSError("no Landlock, and no namespaces either")
     confine.settle(setting)
     server = zygote.Zygote(link, setting, pid_space)
+    modes.forget_ourselves()
+    modes.keep_still()
     link.send(b"ready")
     server.serve()
 

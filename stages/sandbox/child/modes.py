@@ -27,14 +27,19 @@ KINDS: Final = {
     "compile": "compiler",
 }
 _MODES: Final[dict[str, Callable[[dict[str, Any]], None]]] = {}
-_OURS: Final[list[str]] = []
+_OURS: Final[list[types.ModuleType]] = []
 OUT_OF_MEMORY: Final = 86
 """Exit status of a Python program that ended with MemoryError."""
 
 # Not more: every module and library here makes every fork a little dearer.
-_PRELOAD: Final = """ast bisect collections contextlib copy dataclasses datetime decimal enum fractions functools heapq
-inspect io itertools json math operator os random re string struct sys textwrap threading time traceback types typing
-unittest""".split()
+# fmt: off
+_PRELOAD: Final = [
+    "ast", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum",
+    "fractions", "functools", "heapq", "inspect", "io", "itertools", "json", "math", "operator", "os", "random",
+    "re", "string", "struct", "sys", "textwrap", "threading", "time", "traceback", "types", "typing",
+    "unittest",
+]
+# fmt: on
 
 
 def prepare(packages: tuple[str, ...]) -> None:
@@ -45,8 +50,13 @@ def prepare(packages: tuple[str, ...]) -> None:
     load()
     _like_a_script()
     sys.dont_write_bytecode = True
+
+
+def keep_still() -> None:
+    """Leave the objects of the fork server alone, so that its children go on sharing their memory."""
     gc.collect()
     gc.freeze()
+    gc.disable()
 
 
 def load() -> None:
@@ -54,7 +64,6 @@ def load() -> None:
     _MODES.update(program=program, native=native)
     for mode, name in (("calls",) * 2, ("candidate",) * 2, ("judge",) * 2, ("whole",) * 2, ("compile", "compiler")):
         _MODES[mode] = importlib.import_module(f".{name}", __package__).run
-    _OURS.extend(name for name in sys.modules if name == "child" or name.startswith("child."))
 
 
 def _like_a_script() -> None:
@@ -66,6 +75,7 @@ def _like_a_script() -> None:
 
 def run(mode: str) -> None:
     """Run a mode; it ends the process."""
+    gc.enable()
     payload = json.loads(_read(confine.PAYLOAD))
     if not payload.get("keep"):
         os.close(confine.PAYLOAD)
@@ -80,13 +90,12 @@ def _read(fd: int) -> bytes:
 
 def forget_ourselves() -> None:
     """Take this package out of the module table, so that a program may have modules of the same names."""
-    for name in _OURS:
-        sys.modules.pop(name, None)
+    for name in [name for name in sys.modules if name == "child" or name.startswith("child.")]:
+        _OURS.append(sys.modules.pop(name))
 
 
 def program(payload: dict[str, Any]) -> None:
     """Run a script as `__main__`, with the life cycle of the interpreter: exit status, threads, atexit, flush."""
-    forget_ourselves()
     module = new_module("__main__")
     module.__file__ = "main.py"
     sys.argv = ["main.py"]
@@ -116,7 +125,7 @@ def _serve_files(files: dict[str, str], folder: str) -> None:
             return io.BytesIO() if "b" in mode else io.StringIO()
         return system(file, mode, *args, **kwargs)
 
-    builtins.open = io.open = opener  # type: ignore[assignment]
+    builtins.open = io.open = opener
 
 
 def new_module(name: str) -> types.ModuleType:

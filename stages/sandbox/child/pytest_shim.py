@@ -44,7 +44,7 @@ def raises(expected: Any, *args: Any, match: str | None = None, **kwargs: Any) -
     return manager
 
 
-class approx:  # noqa: N801
+class approx:
     """pytest.approx for numbers and for lists, tuples and dicts of them."""
 
     def __init__(self, expected: Any, rel: float | None = None, abs: float | None = None) -> None:

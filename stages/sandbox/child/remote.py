@@ -67,7 +67,7 @@ class Line:
         found = self.instances.get(name)
         if found is None:
             cls = self.class_of(kind)
-            stand_in = cls if isinstance(cls, RemoteClass) else Remote
+            stand_in: Any = cls if isinstance(cls, RemoteClass) else Remote
             found = self.instances[name] = object.__new__(stand_in)
             object.__setattr__(found, "_link", self)
             object.__setattr__(found, "_name", name)
@@ -228,7 +228,7 @@ for _name in (*INPLACE, *UNARY, "getitem", "setitem", "delitem", "contains", "le
     setattr(Remote, f"__{_name}__", _forward(_name))
 for _name in ("str", "repr", "format"):
     setattr(Remote, f"__{_name}__", _text(_name))
-Remote.__hash__ = _hash  # type: ignore[method-assign]
+Remote.__hash__ = _hash  # type: ignore[assignment,method-assign]
 
 
 class RemoteModule(types.ModuleType):

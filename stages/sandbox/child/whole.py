@@ -24,9 +24,20 @@ from . import confine, modes, pytest_shim
 from .judge import called, has_tests
 
 _FORBIDDEN: Final = frozenset(
-    """sys._getframe sys._current_frames sys._current_exceptions sys.settrace sys.setprofile gc.get_objects
-    gc.get_referrers gc.get_referents sys.addaudithook cpython.PyInterpreterState_New code.__new__
-    sys.monitoring.register_callback""".split()
+    [
+        "sys._getframe",
+        "sys._current_frames",
+        "sys._current_exceptions",
+        "sys.settrace",
+        "sys.setprofile",
+        "gc.get_objects",
+        "gc.get_referrers",
+        "gc.get_referents",
+        "sys.addaudithook",
+        "cpython.PyInterpreterState_New",
+        "code.__new__",
+        "sys.monitoring.register_callback",
+    ]
 )
 _FRAMES: Final = frozenset({"tb_frame", "gi_frame", "cr_frame", "ag_frame"})
 _REWIRING: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
@@ -40,7 +51,6 @@ Check = tuple[str, Callable[[], object]]
 
 def run(payload: dict[str, Any]) -> None:
     """Load the program, run the tests beside it, report every outcome with the nonce."""
-    modes.forget_ourselves()
     sys.modules["pytest"] = pytest_shim.module()
     unittest.TestCase._baseAssertEqual = _honest_equal  # type: ignore[attr-defined]
     nonce, stop_early = payload.pop("nonce"), payload.pop("stop_early")

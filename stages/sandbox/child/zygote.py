@@ -63,40 +63,48 @@ class Zygote:
 
     def _run(self, request: list[Report], fds: list[int]) -> list[Report]:
         pipes = _pipes(len(request))
+        heard, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         running: list[Running] = []
         first = 0
         for at, spec in enumerate(request):
             own = fds[first : first + spec["fds"]]  # stdin, stdout, stderr, payload, result, program
-            running.append(self._start(spec, at, own, pipes))
+            running.append(self._start(spec, at, own, pipes, complain))
             first += len(own)
-        for fd in [*fds, *(end for pair in pipes for end in pair)]:
+        for fd in [*fds, complain, *(end for pair in pipes for end in pair)]:
             os.close(fd)
         self._supervise(running)
+        running[0].report["broken"] = os.read(heard, 1000).decode("utf-8", "replace")
+        os.close(heard)
         return [process.report for process in running]
 
-    def _start(self, spec: Report, at: int, own: list[int], pipes: list[tuple[int, int]]) -> Running:
+    def _start(self, spec: Report, at: int, own: list[int], pipes: list[tuple[int, int]], complain: int) -> Running:
         caps = confine.Caps(*spec["caps"])
         started = time.monotonic()
         pid = self._fork()
         if pid == 0:
-            self._child(spec, caps, own, pipes, at)
+            self._child(spec, caps, _places(spec, own, pipes, at), complain)
         return Running(pid, os.pidfd_open(pid), caps, started)
 
     def _fork(self) -> int:
         """Fork; with namespaces, into a process-id namespace of its own, where the child is process 1."""
         if self.pid_space is None:
-            return os.fork()
+            return kernel.fork()
         kernel.unshare(kernel.NEWPID)
-        pid = os.fork()
+        pid = kernel.fork()
         if pid:
             kernel.setns(self.pid_space, kernel.NEWPID)
         return pid
 
-    def _child(self, spec: Report, caps: confine.Caps, fds: list[int], pipes: list[tuple[int, int]], at: int) -> None:
+    def _child(self, spec: Report, caps: confine.Caps, places: dict[int, int], complain: int) -> None:
+        """Nothing returns from here into the fork server's loop."""
         try:
-            self._confine(spec, caps, _places(spec, fds, pipes, at))
+            self._confine(spec, caps, places)
+        except BaseException as error:
+            os.write(complain, f"{type(error).__name__}: {error}".encode())
+            os._exit(70)
+        try:
             modes.run(spec["mode"])
-        except BaseException:  # nothing may return into the fork server's loop
+        except BaseException:
             traceback.print_exc()
         finally:
             os._exit(70)
@@ -113,8 +121,8 @@ class Zygote:
             os.setsid()
         confine.drop_user(self.setting, self.prepared.capabilities)
         seal = self.prepared.filter(kind)
-        confine.place_descriptors(places, self.prepared.ruleset(kind))
         confine.limit(caps, self.setting.tasks)
+        confine.place_descriptors(places, self.prepared.ruleset(kind))
         seal.enter()
 
     def _supervise(self, running: list[Running]) -> None:

@@ -1,0 +1,98 @@
+"""The search on values that are known, so that recall and the number of evaluations can be checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stages.zipfit.cascade import Affine, Found, Problem, choose_pivots, fit_model, pilot_rows, search
+
+N = 20_000
+
+
+class World:
+    """Rows with a true value, a cheap feature and a sharper one; counts what is asked for."""
+
+    def __init__(self, noise: float, heavy_tail: bool = False) -> None:
+        draw = np.random.default_rng(0)
+        self.truth = draw.normal(0, 1, N)
+        errors = draw.standard_t(3, N) if heavy_tail else draw.normal(0, 1, N)
+        self.cheap = (self.truth + noise * errors)[:, None]
+        self.sharp = (self.truth + noise / 8 * errors)[:, None]
+        self.ties = draw.integers(0, 2**63, N).astype(np.uint64)
+        self.sharpened = self.evaluated = 0
+
+    def find(self, k: int, rank: Affine | None = None) -> Found:
+        def pivots(rows: np.ndarray) -> np.ndarray:
+            self.sharpened += len(rows)
+            return self.sharp[rows]
+
+        def exact(rows: np.ndarray) -> np.ndarray:
+            self.evaluated += len(rows)
+            return self.truth[rows]
+
+        pilots = pilot_rows(self.ties, np.ones(N, np.bool_))
+        first = fit_model(self.cheap[pilots], self.truth[pilots])
+        problem = Problem(lambda rows: self.cheap[rows], pivots, exact)
+        plain = rank or Affine(np.ones(N), np.zeros(N))
+        return search(problem, first, first.predict(self.cheap), pilots, self.truth[pilots], plain, k)
+
+
+def recall(found: Found, score: np.ndarray, k: int) -> float:
+    """Share of the best `k` by `score` that are the best `k` of the exactly evaluated."""
+    best = set(np.argsort(-score)[:k].tolist())
+    return len(best & set(np.argsort(-np.where(found.is_exact, score, -np.inf))[:k].tolist())) / k
+
+
+@pytest.mark.parametrize("k", [1, 200, 2_000])
+@pytest.mark.parametrize("heavy_tail", [False, True])
+def test_finds_the_best_with_few_evaluations(k: int, heavy_tail: bool) -> None:
+    world = World(0.3, heavy_tail)
+    found = world.find(k)
+    assert recall(found, world.truth, k) >= 0.995
+    assert np.array_equal(found.value[found.is_exact], world.truth[found.is_exact])
+    assert world.evaluated < 2 * k + 2_000
+    if not heavy_tail:
+        assert world.sharpened < 0.75 * N
+
+
+def test_a_score_that_depends_on_the_row_as_well() -> None:
+    world = World(0.2)
+    draw = np.random.default_rng(1)
+    rank = Affine(draw.uniform(0.5, 2, N), draw.normal(0, 3, N))
+    assert recall(world.find(200, rank), rank.slope * world.truth + rank.offset, 200) >= 0.995
+
+
+def test_useless_features_cost_evaluations_and_not_recall() -> None:
+    world = World(50.0)
+    assert recall(world.find(200), world.truth, 200) == 1.0
+
+
+def test_all_rows_none_and_rows_without_a_value() -> None:
+    assert World(0.3).find(N).is_exact.all()
+    assert World(0.3).find(0).is_exact.sum() == 500  # the pilots
+    assert World(0.3).find(2 * N).is_exact.all()
+
+
+def test_expected_missed_is_small_when_little_is_missed() -> None:
+    found = World(0.3).find(200)
+    assert 0 <= found.expected_missed < 5
+
+
+def test_pilots_do_not_depend_on_the_order_of_rows() -> None:
+    ties = np.random.default_rng(2).permutation(5_000).astype(np.uint64)
+    usable = ties % 3 > 0
+    order = np.random.default_rng(3).permutation(5_000)
+    one = ties[pilot_rows(ties, usable, 100)]
+    other = ties[order][pilot_rows(ties[order], usable[order], 100)]
+    assert one.tolist() == other.tolist()
+    assert (one % 3 > 0).all()
+
+
+def test_pivots_explain_the_mean() -> None:
+    draw = np.random.default_rng(4)
+    group = draw.normal(size=(500, 3))
+    values = np.repeat(group, [5, 3, 2], axis=1) + 0.01 * draw.normal(size=(500, 10))
+    chosen = choose_pivots(values, values.mean(axis=1), 3)
+    assert sorted(np.searchsorted([5, 8], chosen, side="right")) == [0, 1, 2]  # one of each group
+    assert len(choose_pivots(values, values.mean(axis=1), 50)) == 10
