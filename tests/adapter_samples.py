@@ -24,6 +24,22 @@ CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candida
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
 SHARE = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
 SAMPLES: list[tuple[str, Any, dict[str, Any]]] = [
+    (
+        "canonical",
+        {
+            "record_id": "0a",
+            "content_hash": "0b",
+            "source": "s",
+            "source_id": "7",
+            "origin": "a.jsonl#1",
+            "kind": "sft",
+            "prompt": "Add",
+            "completion": "3",
+            "meta": '{"topic": "sums"}',
+            "messages": [{"role": "user", "content": "Add"}, {"role": "assistant", "content": "3"}],
+        },
+        {"prompt": "Add", "completion": "3", "source_id": "7"},
+    ),
     ("alpaca", {"instruction": "Add", "input": "1, 2", "output": "3"}, {"prompt": "Add\n\n1, 2", "completion": "3"}),
     ("alpaca", {"instruction": "Add", "input": "", "output": "3"}, {"prompt": "Add", "completion": "3"}),
     ("alpaca", {"instruction": "Add", "context": "1 2", "response": "3", "category": "qa"}, {"prompt": "Add\n\n1 2"}),

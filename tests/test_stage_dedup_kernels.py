@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages.dedup.chars import LETTER, SPACE, tables
 from stages.dedup.lsh import band_keys, best_bands, number_bits, pairs_of_band, unpack
-from stages.dedup.shingles import UNITS, Sets, Unit, shingle
+from stages.dedup.shingles import UNITS, Sets, Unit, ascending, shingle
 from stages.dedup.sketch import k_permutation, one_permutation, shingles_of, with_datasketch
 from stages.dedup.texts import content_hashes, normalise, strings_of
 from stages.dedup.verify import Loaded, load_sets, similarities
@@ -52,13 +52,14 @@ def test_content_hashes_are_equal_exactly_for_equal_texts() -> None:
 
 
 def test_character_tables_agree_with_the_standard_library() -> None:
-    classes, lower = tables()
+    classes, lower, composed = tables()
     for code in [*range(0x3000), *range(0x1F000, 0x1F100)]:
         char = chr(code)
         assert lower[code] == ord(char.lower()[0])
         assert (classes[code] == SPACE) == bool(char.isspace() and char not in "\x1c\x1d\x1e\x1f")
         if char.isalpha() and not 0xE00 <= code < 0x1100 and not 0x1780 <= code < 0x1800 and code < 0x2E80:
             assert classes[code] == LETTER, hex(code)
+        assert not composed[code] or unicodedata.is_normalized("NFC", char)
 
 
 def spans(sets: Sets) -> Loaded:
@@ -70,7 +71,7 @@ def spans(sets: Sets) -> Loaded:
 def test_shingle_sets_equal_the_regular_expressions(texts: list[str], unit: Unit, size: int) -> None:
     """As many distinct shingles, and the same ones shared between any two texts."""
     normal = normalise(pa.array(texts, pa.string()), True, True)
-    sets = shingle(normal, unit, size)
+    sets = ascending(shingle(normal, unit, size))
     plain = [set(shingles_of(text, unit, size)) for text in strings_of(normal)]
     assert sets.sizes().tolist() == [len(one) for one in plain]
     for a in range(len(plain)):

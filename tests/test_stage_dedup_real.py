@@ -13,7 +13,7 @@ import pytest
 from pools import records, run
 
 from stages.dedup import Dedup
-from stages.dedup.shingles import shingle
+from stages.dedup.shingles import ascending, shingle
 from stages.dedup.sketch import Backend
 from stages.dedup.texts import normalise
 from stages.dedup.verify import Loaded, similarities
@@ -70,7 +70,7 @@ def test_every_near_drop_among_code_forks_is_right_and_none_is_missed(shared_dat
     """Against all pairs by brute force, `keep: first`, code tokens."""
     files = [row["content"] for row in rows_of(shared_data / "rawtext" / "code_lm_eval_2_forks.jsonl.gz")]
     decisions = run(Dedup(keep="first", shingles="code", on="code"), records([{"text": text} for text in files]))
-    values, offsets = shingle(normalise(pa.array(files), True, True), "code", 5)
+    values, offsets = ascending(shingle(normalise(pa.array(files), True, True), "code", 5))
     sets = Loaded(values, np.stack([offsets[:-1], offsets[1:]], axis=1))
     kept: list[int] = []
     missed = 0

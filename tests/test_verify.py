@@ -93,6 +93,25 @@ def test_nothing_to_run_is_skipped_with_a_reason(sandbox: Sandbox) -> None:
         assert why in verdict.detail
 
 
+def test_unreadable_records_are_skipped(sandbox: Sandbox) -> None:
+    for record in (
+        {"judge": "{"},
+        {"tests": [7]},
+        {"tests": 3},
+        {"judge": '{"inputs": [[1]], "expected": "reference"}'},
+    ):
+        assert verify_problem({"solutions": [{"code": "def f(:"}], **record}, sandbox, LIMITS).verified is False
+    strange = stdio([("\ud800", "\ud800")], "print(input())")
+    assert verify_problem(strange, sandbox, LIMITS).status in ("wrong_answer", "runtime_error")
+
+
+def test_very_long_integers(sandbox: Sandbox) -> None:
+    wanted = "1" + "0" * 5000
+    record = {"tests": [{"input": "[1]", "output": wanted}], "test_type": "functional", "entry_point": "f"}
+    assert verify_code(record, "def f(x): return 10 ** 5000", sandbox, LIMITS).verified
+    assert not verify_code(record, "def f(x): return 10 ** 5000 + 1", sandbox, LIMITS).verified
+
+
 def test_the_first_solution_that_passes_is_chosen(sandbox: Sandbox) -> None:
     codes = ["print(0)", "print(int(input()) * 2 if True else 0)", DOUBLE]
     solutions = [{"code": code, "verdict": "accepted"} for code in codes]

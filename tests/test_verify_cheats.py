@@ -63,6 +63,11 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
         yield ready
 
 
+def test_the_cheats_are_programs() -> None:
+    for name, code in {**FUNCTIONS, **PROGRAMS}.items():
+        compile(code, name, "exec")
+
+
 @pytest.mark.parametrize("kind", RECORDS)
 def test_no_cheat_passes_a_test_of_functions(sandbox: Sandbox, kind: str) -> None:
     record = RECORDS[kind]

@@ -5,33 +5,56 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 import orjson
+import pyarrow as pa
 
-from schemas.adapters.base import Adapter, Row
+from schemas.adapters.base import Adapter, Made, Row, keeping_rest
 from schemas.conversation import conversation
 from schemas.errors import BadRow
-from schemas.record import CONTENT_COLUMNS, Draft, content_of
+from schemas.record import CONTENT, CONTENT_COLUMNS, KINDS, content_of
 
 _MARKS: Final = ("record_id", "content_hash", "kind", "origin")
+_PROVENANCE: Final = ("record_id", "source", "origin", "content_hash", "n_tests")
 
 
 def _matches(row: Row) -> str | None:
     return "it has record_id, content_hash, kind and origin" if all(name in row for name in _MARKS) else None
 
 
-def _read(row: Row) -> list[Draft]:
+def _make(row: Row) -> Made:
     """The same content, so the same content hash; turns that the export added are taken out again."""
-    content: dict[str, Any] = {name: row[name] for name in CONTENT_COLUMNS if row.get(name) is not None}
-    draft = content_of(content)
+    for name in _MARKS:
+        if not isinstance(row.get(name), str):
+            raise BadRow("missing_content", f"no '{name}'", name)
+    if row["kind"] not in KINDS:
+        raise BadRow("wrong_type", f"'kind' is {row['kind']!r}, not one of {', '.join(KINDS)}", "kind")
+    draft = content_of({field.name: _typed(field, row) for field in CONTENT if row.get(field.name) is not None})
     if draft.get("prompt") is not None and draft.get("messages") == conversation(draft):
         del draft["messages"]
     if row.get("source_id") is not None:
         draft["source_id"] = str(row["source_id"])
-    if row.get("meta"):
-        draft["meta"] = _meta(row["meta"])
-    return [draft]
+    # Where it first came from stays known, however many runs it has been through.
+    first = {name: row[name] for name in _PROVENANCE if row.get(name) is not None}
+    draft["meta"] = {**first, **_meta(row.get("meta"))}
+    return Made([draft], (*CONTENT_COLUMNS, *_PROVENANCE, "source_id", "meta"))
+
+
+def _typed(field: pa.Field, row: Row) -> Any:
+    """A value that its column can hold without losing anything of it."""
+    value = row[field.name]
+    try:
+        held = pa.array([value], field.type).to_pylist()[0]
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise BadRow("wrong_type", f"'{field.name}' is not {field.type}", field.name) from error
+    if isinstance(value, list) and None in value:
+        raise BadRow("wrong_type", f"'{field.name}' has an empty entry", field.name)
+    if content_of({field.name: held}) != content_of({field.name: value}):
+        raise BadRow("wrong_type", f"'{field.name}' has more in it than {field.type}", field.name)
+    return value
 
 
 def _meta(text: Any) -> dict[str, Any]:
+    if text is None:
+        return {}
     try:
         meta = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError) as error:
@@ -41,4 +64,4 @@ def _meta(text: Any) -> dict[str, Any]:
     return cast(dict[str, Any], meta)
 
 
-CANONICAL: Final = Adapter("canonical", "records that curatrix wrote", _matches, _read)
+CANONICAL: Final = Adapter("canonical", "records that curatrix wrote", _matches, keeping_rest(_make))

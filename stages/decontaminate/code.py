@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stages.decontaminate.grams import lookup, slots_of
 from stages.decontaminate.keywords import KEPT
-from stages.decontaminate.tokens import BASE, Bytes, Hashes, Ints, buffers, composed, place
+from stages.decontaminate.tokens import BASE, Bytes, Hashes, Ints, buffers, place
 from stages.dedup.chars import LETTER, SPACE, tables
 from stages.dedup.shingles import mix
 from stages.dedup.texts import decode, jit
@@ -45,8 +45,8 @@ class Code(NamedTuple):
 
 
 def lex(strings: pa.StringArray) -> Code:
-    """The code tokens of texts (no nulls)."""
-    data, offsets = buffers(composed(strings))
+    """The code tokens of texts (no nulls), which should be `composed`."""
+    data, offsets = buffers(strings)
     return Code(*_lex(data, offsets, tables().classes, *_kept()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,10 +22,13 @@ _NOTHING: Final = "kept: nothing in common"
 
 
 class Limits(NamedTuple):
-    """What decides: share of a text, Jaccard similarity (None: never), which fields, and how many records make a
-    stretch of an item a common phrase (None: no number does)."""
+    """What decides: share of a text, share of one of fewer telling tokens than `short` gives by how it is matched,
+    Jaccard similarity (None: never), which fields, and how many records make a stretch of an item a common phrase
+    (None: no number does)."""
 
     threshold: float
+    short_threshold: float
+    short: Mapping[int, int]
     near: float | None
     fields: Sequence[str]
     common: int | None
@@ -105,7 +108,9 @@ def _over(table: Table, shares: Floats, limits: Limits) -> npt.NDArray[np.bool_]
     """Which matches reach their limit."""
     near = np.inf if limits.near is None else limits.near
     counted = np.isin(table.fields, [FIELDS.index(name) for name in limits.fields])
-    return counted & (shares >= np.where(table.hows == NEAR, near, limits.threshold) - 1e-9)
+    size = np.array([limits.short.get(how, 0) for how in range(len(HOWS))], np.int64)[table.hows]
+    share = np.where(_numbers(table.matches, "telling") < size, limits.short_threshold, limits.threshold)
+    return counted & (shares >= np.where(table.hows == NEAR, near, share) - 1e-9)
 
 
 def _best_of_rows(table: Table, shares: Floats, over: npt.NDArray[np.bool_], fields: Sequence[str]) -> Ints:

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stages.decontaminate.code import code_spans, lex
-from stages.decontaminate.index import CODE, NEAR, SHINGLE, Index, Targets
+from stages.decontaminate.index import CODE, NEAR, SHINGLE, WHOLE, Index, Targets
 from stages.decontaminate.items import QUESTION
 from stages.decontaminate.match import FLOOR, Matches, joined, matches
 from stages.decontaminate.pieces import Pieces
 from stages.decontaminate.scan import scan_code, scan_whole, scan_words
-from stages.decontaminate.tokens import Ints, word_spans, words
+from stages.decontaminate.tokens import Ints, composed, word_spans, words
 from stages.dedup.shingles import concatenate, shingle
 from stages.dedup.texts import normalise
 from stages.dedup.verify import Loaded, similarities
@@ -43,14 +43,15 @@ MATCH: Final = pa.struct(
 
 def find(parts: Pieces, index: Index, sizes: Ints, code_size: int) -> Matches:
     """The matches of a batch, by row, the largest shares first, `MOST` per row."""
-    tokens, targets = words(parts.strings), index.targets
+    strings, targets = composed(parts.strings), index.targets
+    tokens = words(strings)
     hits = scan_words(tokens, sizes, index.words_filter, index.words)
     found = [_near(matches(hits, index.words, parts.rows, targets), parts, index)]
-    longest = int(targets.lengths.max(initial=0))
+    longest = int(targets.lengths[targets.hows == WHOLE].max(initial=0))
     hits = scan_whole(tokens, longest, int(sizes[1]), index.whole)
     found.append(matches(hits, index.whole, parts.rows, targets))
     if len(index.code.keys):
-        hits = scan_code(lex(parts.strings), code_size, index.code_filter, index.code)
+        hits = scan_code(lex(strings), code_size, index.code_filter, index.code)
         found.append(matches(hits, index.code, parts.rows, targets))
     return _best(joined(found))
 

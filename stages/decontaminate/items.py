@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import Pool
-from stages.decontaminate.tokens import Ints
+from stages.decontaminate.tokens import Ints, composed
 from stages.text import columns_for, first_solution, render
 
 Field = Literal["question", "answer"]
@@ -78,4 +78,4 @@ def _part(strings: pa.StringArray, field: int, start: int, files: Ints) -> Texts
 def _joined(parts: list[Texts]) -> Texts:
     strings, *columns = zip(*parts, strict=True)
     items, fields, files = (np.concatenate(column) for column in columns)
-    return Texts(pa.concat_arrays(strings), items, fields, files)
+    return Texts(composed(pa.concat_arrays(strings)), items, fields, files)

@@ -13,7 +13,7 @@ from stages.contract import DECIDES, Decisions, Pool, RecipePath, Scores, Stage,
 from stages.decontaminate.decision import Limits, decide
 from stages.decontaminate.find import columns, find
 from stages.decontaminate.fit import make_index
-from stages.decontaminate.index import SHINGLE, Sizes, from_arrays, to_arrays
+from stages.decontaminate.index import CODE, SHINGLE, WORDS, Sizes, from_arrays, to_arrays
 from stages.decontaminate.items import FIELDS, read_items
 from stages.decontaminate.items import Field as ItemField
 from stages.decontaminate.match import FLOOR
@@ -23,9 +23,9 @@ from stages.decontaminate.pieces import READS, pieces
 class Decontaminate(Stage):
     """Drop records that repeat a question or an answer of the evaluation sets `against`.
 
-    A record is contaminated if it shares at least `threshold` of the words of an item's question or answer in runs of
-    `ngram` words (`short_ngram` where the text is short), or of the code of its solution in runs of `code_ngram` tokens
-    whatever the variables are called; if one of its texts is a near copy of a question (Jaccard similarity `near`); or
+    A record is contaminated if it shares at least `threshold` (`short_threshold` where the text is shorter than two
+    runs) of the words of an item's question or answer in runs of `ngram` words (`short_ngram` for short texts), or of
+    the code of its solution in runs of `code_ngram` tokens, whatever the variables are called; if one of its texts is a near copy of a question (Jaccard similarity `near`); or
     if a text or a line of it is a question too short for all this, word for word.
     """
 
@@ -41,6 +41,10 @@ class Decontaminate(Stage):
     )
     threshold: float = Field(
         0.5, ge=FLOOR, le=1, description="Share of an item's text from which on a record is dropped.",
+        json_schema_extra=DECIDES,
+    )  # fmt: skip
+    short_threshold: float = Field(
+        0.9, ge=FLOOR, le=1, description="The same for texts shorter than two runs, which chance finds more easily.",
         json_schema_extra=DECIDES,
     )  # fmt: skip
     near: float | None = Field(
@@ -83,4 +87,5 @@ class Decontaminate(Stage):
 
     def decide(self, scores: Scores) -> Decisions:
         """Drop what repeats an item; the score is the largest share, `related_id` names the item."""
-        return decide(scores, Limits(self.threshold, self.near, self.fields, self.common))
+        short = {WORDS: 2 * self.ngram, CODE: 2 * self.code_ngram}
+        return decide(scores, Limits(self.threshold, self.short_threshold, short, self.near, self.fields, self.common))

@@ -26,6 +26,12 @@ BASE: Final = np.uint64(0x9E3779B97F4A7C15)
 _OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _PRIME: Final = np.uint64(0x100000001B3)
 _NEWLINE: Final = 10
+LOOSE: Final = (
+    r"[\p{M}\x{340}-\x{387}\x{958}-\x{95f}\x{9dc}-\x{9df}\x{a33}-\x{a5e}\x{b5c}\x{b5d}\x{f43}-\x{fb9}"
+    r"\x{1100}-\x{11ff}\x{1f71}-\x{2001}\x{2126}-\x{212b}\x{2329}\x{232a}\x{2adc}\x{f900}-\x{faff}"
+    r"\x{fb1d}-\x{fb4e}\x{1d15e}-\x{1d1c0}\x{2f800}-\x{2fa1f}]"
+)
+"""Characters without which every text is in NFC already: marks, conjoining letters, and those that NFC replaces."""
 
 
 class Words(NamedTuple):
@@ -38,8 +44,8 @@ class Words(NamedTuple):
 
 
 def words(strings: pa.StringArray) -> Words:
-    """The words of texts (no nulls)."""
-    data, offsets = buffers(composed(strings))
+    """The words of texts (no nulls), which should be `composed`."""
+    data, offsets = buffers(strings)
     known = tables()
     return Words(*_words(data, offsets, known.classes, known.lower))
 
@@ -56,10 +62,13 @@ def word_spans(strings: pa.StringArray, first: Ints, last: Ints) -> Ints:
 
 
 def composed(strings: pa.StringArray) -> pa.StringArray:
-    """NFC: the same character is the same bytes."""
-    if pc.all(pc.string_is_ascii(strings), min_count=0).as_py():
+    """NFC: the same character is the same bytes. Only the few texts that could change are looked at closely."""
+    loose = np.flatnonzero(pc.match_substring_regex(strings, LOOSE))
+    if not len(loose):
         return strings
-    return pc.utf8_normalize(strings, "NFC")
+    index = np.arange(len(strings))
+    index[loose] = len(strings) + np.arange(len(loose))
+    return pa.concat_arrays([strings, pc.utf8_normalize(strings.take(pa.array(loose)), "NFC")]).take(pa.array(index))
 
 
 def buffers(strings: pa.StringArray) -> tuple[Bytes, Ints]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -28,14 +29,23 @@ SPACE: Final = 2
 PUNCTUATION: Final = 3
 
 # All assigned code points but the private ones: the rest is punctuation and has no case.
-_ASSIGNED: Final = (range(0xD800), range(0xE000, 0x33480), range(0xE0000, 0xE01F0))
+_ASSIGNED: Final = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE01F0))
+
+
+# Blocks without characters that combine with the one before, but for marks, which have a combining class.
+_PLAIN: Final = (
+    range(0x483), range(0x2000, 0x3100), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4),
+    range(0xFF00, 0xFFF0), range(0x1F000, 0x1FB00),
+)  # fmt: skip
 
 
 class Tables(NamedTuple):
-    """Per code point: its class (uint8) and its one-to-one lower-case form (uint32)."""
+    """Per code point: its class (uint8), its one-to-one lower-case form (uint32), and whether a text of such
+    characters alone is surely in normal form C (bool)."""
 
     classes: npt.NDArray[np.uint8]
     lower: npt.NDArray[np.uint32]
+    composed: npt.NDArray[np.bool_]
 
 
 @lru_cache(maxsize=1)
@@ -52,4 +62,13 @@ def tables() -> Tables:
     for code, char in zip(points, everything, strict=True):
         if char != (small := char.lower()):
             lower[code] = ord(small[0])  # U+0130 alone has a longer form: i and a combining dot
-    return Tables(classes, lower)
+    return Tables(classes, lower, _composed())
+
+
+def _composed() -> npt.NDArray[np.bool_]:
+    sure = np.zeros(0x110000, dtype=np.bool_)
+    for block in _PLAIN:
+        for code in block:
+            char = chr(code)
+            sure[code] = not unicodedata.combining(char) and unicodedata.is_normalized("NFC", char)
+    return sure

@@ -1,4 +1,4 @@
-"""Shingle sets: for each text the sorted, distinct 64-bit hashes of its runs of `size` words or characters.
+"""Shingle sets: for each text the distinct 64-bit hashes of its runs of `size` words or characters.
 
 A text with fewer tokens than `size`, but at least one, has a single shingle of all of them. Two different shingles
 share a hash with a probability of 2^-64, which this package treats as never.
@@ -26,11 +26,12 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _M1: Final = np.uint64(0xFF51AFD7ED558CCD)
 _M2: Final = np.uint64(0xC4CEB9FE1A85EC53)
 _S33: Final = np.uint64(33)
-_S29: Final = np.uint64(29)
+_ONE: Final = np.uint64(1)
+_BASE: Final = np.uint64(0xD1342543DE82EF95)
 
 
 class Sets(NamedTuple):
-    """Set `i` is `values[offsets[i]:offsets[i + 1]]`, ascending and distinct."""
+    """Set `i` is `values[offsets[i]:offsets[i + 1]]`, distinct, in no particular order."""
 
     values: Hashes
     offsets: Offsets
@@ -41,8 +42,14 @@ class Sets(NamedTuple):
 
 
 def shingle(texts: Texts, unit: Unit, size: int) -> Sets:
-    """The shingle set of every text."""
+    """The shingle set of every text, each shingle where it first occurs."""
     return Sets(*_distinct(*_shingle(texts.data, texts.offsets, tables().classes, UNITS.index(unit), size)))
+
+
+def ascending(sets: Sets) -> Sets:
+    """The same sets, each in ascending order, sorted in place."""
+    _sort(sets.values, sets.offsets)
+    return sets
 
 
 def concatenate(parts: list[Sets]) -> Sets:
@@ -76,7 +83,10 @@ def _token(data: Bytes, at: int, end: int, classes: Bytes, kind: int) -> tuple[i
             continue
         if group == LETTER:
             while at < end:
-                code, length = decode(data, at)
+                if data[at] < 0x80:  # most text by far
+                    code, length = np.int64(data[at]), 1
+                else:
+                    code, length = decode(data, at)
                 if classes[code] != LETTER:
                     break
                 value = (value ^ np.uint64(code)) * _PRIME
@@ -86,36 +96,33 @@ def _token(data: Bytes, at: int, end: int, classes: Bytes, kind: int) -> tuple[i
 
 
 @jit
-def _combine(ring: Hashes, first: int, count: int) -> np.uint64:
-    """Hash of `count` token hashes in a ring buffer, in order, from position `first`."""
-    value, at = np.uint64(count), first
-    for _ in range(count):
-        value = (value ^ ring[at]) * _GOLDEN
-        value ^= value >> _S29
-        at = at + 1 if at + 1 < len(ring) else 0
-    return mix(value)
-
-
-@jit
 def _shingle(data: Bytes, offsets: Offsets, classes: Bytes, kind: int, size: int) -> tuple[Hashes, Offsets]:
-    """Hashes of all shingles in order, repeats included, and where those of each text begin."""
+    """Hashes of all shingles in order, repeats included, and where those of each text begin.
+
+    A run's hash is a polynomial in its tokens' hashes, which rolls: one step per token whatever the size.
+    """
     ring = np.zeros(size, dtype=np.uint64)
     values = np.empty(len(data), dtype=np.uint64)  # a token has at least a byte; pages not written cost nothing
     ends = np.zeros_like(offsets)
+    leaving = _ONE
+    for _ in range(size):
+        leaving *= _BASE
     used = 0
     for row in range(len(offsets) - 1):
-        seen, slot = 0, 0
+        ring[:] = 0
+        seen, slot, rolled = 0, 0, np.uint64(0)
         at, token = _token(data, offsets[row], offsets[row + 1], classes, kind)
         while at >= 0:
+            rolled = rolled * _BASE + token - ring[slot] * leaving
             ring[slot] = token
             slot = slot + 1 if slot + 1 < size else 0
             seen += 1
             if seen >= size:
-                values[used] = _combine(ring, slot, size)
+                values[used] = mix(rolled ^ _GOLDEN)
                 used += 1
             at, token = _token(data, at, offsets[row + 1], classes, kind)
         if 0 < seen < size:
-            values[used] = _combine(ring, 0, seen)
+            values[used] = mix(rolled ^ np.uint64(seen))
             used += 1
         ends[row + 1] = used
     return values, ends
@@ -123,15 +130,32 @@ def _shingle(data: Bytes, offsets: Offsets, classes: Bytes, kind: int, size: int
 
 @jit
 def _distinct(values: Hashes, offsets: Offsets) -> tuple[Hashes, Offsets]:
-    """Sort each set and drop repeats, in place."""
+    """Drop repeats within each set, in place, by a hash table of at least twice as many slots as values."""
     ends = np.zeros_like(offsets)
+    table = np.zeros(16, dtype=np.uint64)
     used = 0
     for row in range(len(offsets) - 1):
-        part = values[offsets[row] : offsets[row + 1]]
-        part.sort()
-        for k in range(len(part)):
-            if k == 0 or part[k] != part[k - 1]:
-                values[used] = part[k]
+        slots = 16
+        while slots < 2 * (offsets[row + 1] - offsets[row]):
+            slots *= 2
+        if slots > len(table):
+            table = np.zeros(slots, dtype=np.uint64)
+        table[:slots] = 0
+        last = np.uint64(slots - 1)
+        for k in range(offsets[row], offsets[row + 1]):
+            value = values[k] if values[k] != 0 else _ONE  # 0 marks a free slot
+            slot = value & last
+            while table[slot] != 0 and table[slot] != value:
+                slot = (slot + _ONE) & last
+            if table[slot] == 0:
+                table[slot] = value
+                values[used] = value
                 used += 1
         ends[row + 1] = used
     return values[:used].copy(), ends
+
+
+@jit
+def _sort(values: Hashes, offsets: Offsets) -> None:
+    for row in range(len(offsets) - 1):
+        values[offsets[row] : offsets[row + 1]].sort()

@@ -19,7 +19,7 @@ from stages.dedup.lsh import best_bands
 from stages.dedup.near import Plan, near_survivors
 from stages.dedup.report import Found, decisions
 from stages.dedup.resolve import Bools, Floats, Ints, Outcome, exact_leaders, survivor_ranks
-from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, concatenate, shingle
+from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, ascending, concatenate, shingle
 from stages.dedup.sketch import Backend, Signatures, k_permutation, one_permutation, with_datasketch
 from stages.dedup.texts import Texts, content_hashes, normalise
 from stages.dedup.verify import Similarity
@@ -41,6 +41,7 @@ class Dedup(Stage):
     """
 
     name: ClassVar[str] = "dedup"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("kind", *TEXT_COLUMNS)
     runs_in: ClassVar[Literal["process", "thread"]] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("datasketch", "pyarrow", "regex")
@@ -175,7 +176,8 @@ class Dedup(Stage):
 
     def _load(self, rows: Joined, wanted: Ints) -> Sets:
         batches = rows.fetch(wanted, columns_read(self.on)).combine_chunks().to_batches()
-        return concatenate([self._shingle(self._normalise(rendered(batch, self.on))) for batch in batches])
+        sets = [self._shingle(self._normalise(rendered(batch, self.on))) for batch in batches]
+        return ascending(concatenate(sets))
 
     def _normalise(self, strings: pa.StringArray) -> Texts:
         return normalise(strings, self.lowercase, self.whitespace)

@@ -34,9 +34,12 @@ def normalise(strings: pa.StringArray, lowercase: bool, whitespace: bool) -> Tex
     Null counts as empty: callers keep the nulls apart.
     """
     strings = pc.fill_null(strings, "")
-    if not pc.all(pc.string_is_ascii(strings), min_count=0).as_py():
-        strings = pc.utf8_normalize(strings, "NFC")
     data, offsets = _buffers(strings)
+    doubtful = _doubtful(data, offsets, tables().composed)
+    if doubtful.any():
+        mask = pa.array(doubtful)
+        strings = pc.replace_with_mask(strings, mask, pc.utf8_normalize(strings.filter(mask), "NFC"))
+        data, offsets = _buffers(strings)
     lower = tables().lower if lowercase else np.arange(0x110000, dtype=np.uint32)
     return Texts(*_normalise(data, offsets, lower, tables().classes, whitespace))
 
@@ -83,6 +86,24 @@ def decode(data: Bytes, at: int) -> tuple[int, int]:
 
 
 @jit
+def _doubtful(data: Bytes, offsets: Offsets, composed: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which texts have a character that may not be in normal form C."""
+    out = np.zeros(len(offsets) - 1, dtype=np.bool_)
+    for row in range(len(out)):
+        at = offsets[row]
+        while at < offsets[row + 1]:
+            if data[at] < 0x80:
+                at += 1
+                continue
+            code, length = decode(data, at)
+            at += length
+            if not composed[code]:
+                out[row] = True
+                break
+    return out
+
+
+@jit
 def _encode(code: int, out: Bytes, at: int) -> int:
     """Write a code point as UTF-8 at byte `at`; the position after it."""
     if code < 0x80:
@@ -113,19 +134,30 @@ def _normalise(
     out = np.empty(size + size // 2 + 4, dtype=np.uint8)  # lower case turns two bytes into three at the most
     ends = np.zeros(rows + 1, dtype=np.int64)
     chars = np.zeros(rows, dtype=np.int64)
+    small, spaces = lower[:128].astype(np.uint8), (classes[:128] == SPACE) & whitespace
+    small[spaces] = 32
     used = 0
     for row in range(rows):
-        at, gap, start, count = offsets[row], False, used, 0
+        at, start, more, spaced = offsets[row], used, 0, whitespace
         while at < offsets[row + 1]:
+            byte = data[at]
+            if byte < 0x80:  # most text by far; no branch on white space, which comes at random
+                at += 1
+                out[used] = small[byte]
+                space = spaces[byte]
+                used += 1 - (space & spaced)
+                spaced = space
+                continue
             code, length = decode(data, at)
             at += length
             if whitespace and classes[code] == SPACE:
-                gap = used > start
-                continue
-            if gap:
                 out[used] = 32
-                used, count, gap = used + 1, count + 1, False
-            used, count = _encode(int(lower[code]), out, used), count + 1
+                used += 1 - spaced
+                spaced = True
+                continue
+            after = _encode(int(lower[code]), out, used)
+            used, more, spaced = after, more + after - used - 1, False
+        used -= spaced & (used > start)
         ends[row + 1] = used
-        chars[row] = count
+        chars[row] = used - start - more
     return out[:used].copy(), ends, chars

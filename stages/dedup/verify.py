@@ -19,7 +19,7 @@ FETCHED: Final = 1_000_000
 
 Similarity = Literal["jaccard", "containment"]
 Load = Callable[[Ints], Sets]
-"""The shingle sets of the named pool rows, ascending."""
+"""The shingle sets of the named rows (which ascend), each set in ascending order."""
 
 
 class Loaded(NamedTuple):

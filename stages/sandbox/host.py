@@ -64,7 +64,7 @@ class Sandbox:
 
     def run_python(self, code: str, stdin: bytes | str = b"", limits: Limits | None = None) -> Result:
         """Run `code` as a script with `stdin`."""
-        data = stdin.encode("utf-8", "surrogateescape") if isinstance(stdin, str) else stdin
+        data = stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin
         return self.run(Process("program", {"code": code}, data, limits or Limits()))
 
     def run(self, process: Process) -> Result:

@@ -33,7 +33,9 @@ def verify_problem(
     does not call wrong, in order. With `stop_early` a solution is given up at its first failure, and `pass_rate`
     counts only what was run.
     """
-    read = problem(record)
+    read = _read(record)
+    if isinstance(read, Verdict):
+        return read
     refusal = _refusal(read)
     if refusal:
         return _skipped(read, refusal)
@@ -64,7 +66,9 @@ def verify_code(
 
     What the problem gives its solver (the preamble's imports and helpers) stands above the program.
     """
-    read = problem(record)
+    read = _read(record)
+    if isinstance(read, Verdict):
+        return read
     if read.kind == "none":
         return _skipped(read, "no tests that can be run")
     program = Program(-1, code, language or read.language, None)
@@ -72,6 +76,14 @@ def verify_code(
         program = replace(program, code=f"{read.preamble or _TYPING}\n{code}")
     attempt = run_program(read, program, sandbox, limits, stop_early)
     return _skipped(read, attempt) if isinstance(attempt, str) else _verdict(read, program, attempt)
+
+
+def _read(record: Mapping[str, Any]) -> Problem | Verdict:
+    """The problem; or, for a record whose columns cannot be understood, a verdict that says so."""
+    try:
+        return problem(record)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return Verdict("skipped", False, 0, 0, 0.0, 0.0, detail=f"unreadable problem: {error}")
 
 
 def _refusal(read: Problem) -> str:

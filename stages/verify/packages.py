@@ -71,7 +71,7 @@ def _payload(problem: Problem, validator: str, check: Check) -> dict[str, Any]:
 def _judged(
     problem: Problem, validator: str, check: Check, run: Callable[[bytes], Result], sandbox: Sandbox, limits: Limits
 ) -> Outcome:
-    result = run(check.input.encode())
+    result = run(check.input.encode("utf-8", "surrogatepass"))
     if result.status != "passed":
         return Outcome(check.name, result.status, check.input, check.output, result.out, result.detail, result.cpu_ms)
     judge = sandbox.run(Process("program", _payload(problem, validator, check), result.stdout, limits))

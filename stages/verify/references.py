@@ -93,7 +93,11 @@ def _instance(node: ast.AST) -> tuple[str, str] | None:
 
 
 def _parameters(code: str, entry: str) -> list[str]:
-    for node in ast.walk(ast.parse(code)):
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name == entry:
             return [argument.arg for argument in node.args.args]
     return []

@@ -119,6 +119,13 @@ def f(x):
     "nothing at all": "",
     "another thread answers": "import threading, time\ndef f(x):\n    threading.Thread(target=lambda: print(4242), daemon=True).start()\n    return 7",
     "replaces itself": "def f(x):\n    import sys\n    sys.modules['test_solution'] = None\n    sys.meta_path.clear()\n    return 7",
+    "reports what breaks the reader": "import os\nfor fd in (3, 4, 5, 6):\n    for junk in (b'[' * 100000 + b'\\n', b'{\"value\": 3, \"heap\": 7}\\n',"
+    '\n                 b\'\\xff\\n\', b\'[1]\\n\', b\'{"value": [["@", "x"]], "heap": {}, "cpu": {}}\\n\'):\n        try: os.write(fd, junk)\n        except OSError: pass\n'
+    "def f(x): return 7",
+    "returns what breaks comparisons": "from decimal import Decimal\ndef f(x): return [range(10 ** 30), Decimal('sNaN'), {Decimal('sNaN')}]",
+    "returns a number too long to print": "def f(x): return 10 ** 6000",
+    "returns itself": "def f(x):\n    a = []\n    a.append(a)\n    return a",
+    "returns a deep nest": "def f(x):\n    a = ()\n    for _ in range(5000): a = (a,)\n    return a",
     "overwrites the audit": "import sys\nsys.addaudithook(lambda *a: None)\ndef f(x):\n    return 7",
 }
 

@@ -73,7 +73,11 @@ def traces(sandbox: Sandbox | None) -> list[str]:
     """Processes below us, files in shared places, mounts, System V objects."""
     found = [f"process {pid}" for pid in descendants(os.getpid())]
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):
-        found += [f"{folder}/{name}" for name in os.listdir(folder) if "left-behind" in name or f"scratch-{os.getpid()}-" in name]
+        found += [
+            f"{folder}/{name}"
+            for name in os.listdir(folder)
+            if "left-behind" in name or f"scratch-{os.getpid()}-" in name
+        ]
     found += [f"mount {line.split()[1]}" for line in Path("/proc/self/mounts").read_text().splitlines()]
     for kind in ("shm", "msg", "sem"):
         found += [f"{kind} {line.split()[1]}" for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]]
