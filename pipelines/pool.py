@@ -140,17 +140,33 @@ class ScoredPool:
         """Record columns of the named rows."""
         return self._pool.fetch(rows, columns)
 
-    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Score columns of every row, part by part. Raises RunError for a column that does not exist."""
+    def scores(self, columns: Sequence[str], rows: BoolArray | None = None) -> Iterator[pa.RecordBatch]:
+        """Score columns of every row (or of those that `rows` marks), part by part.
+
+        Raises RunError for a column that does not exist.
+        """
+        start = 0
         for number in range(len(self._pool.parts)):
-            rows = self._pool.living(number)
-            if len(rows):
-                yield from self._score_table(number, rows, columns).combine_chunks().to_batches()
+            living = self._pool.living(number)
+            wanted = living if rows is None else living[rows[start : start + len(living)]]
+            start += len(living)
+            if len(wanted):
+                yield from self._score_table(number, wanted, columns).combine_chunks().to_batches()
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Score columns of every row in one table."""
-        batches = list(self.scores(columns))
-        return pa.Table.from_batches(batches) if batches else pa.table({name: pa.nulls(0) for name in columns})
+        """Score columns of every row in one table; every file of scores is read once, wherever its rows are."""
+        if not len(self):
+            return pa.table({name: pa.nulls(0) for name in columns})
+        streamed = [name for name in columns if name not in self._own.columns]
+        mine = [name for name in columns if name in self._own.columns]
+        arrays: dict[str, pa.ChunkedArray] = {}
+        if streamed:
+            found = pa.Table.from_batches(self.scores(streamed))
+            arrays.update({name: found[name] for name in streamed})
+        if mine:
+            found = self._own.table.rows(self._own.hashes[self._pool.alive], mine)
+            arrays.update({name: found[name] for name in mine})
+        return pa.table({name: arrays[name] for name in columns})
 
     @property
     def inputs(self) -> Mapping[str, ScoredPool]:

@@ -20,7 +20,8 @@ from pipelines.ids import Ids, Index, from_hex, join
 from schemas.errors import RecipeError, RunError
 
 SECTIONS = ("pool", "scores", "states", "derived")
-_OPEN_TABLES = 16
+_HELD_BYTES = 128 << 20
+"""Copies refer to scores in any file: small columns stay in memory, large ones come and go."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class ScoreTable:
         self._starts = np.zeros(1, np.int64)
         self._index = Index(join([]))
         self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._held = 0
         self.refresh()
 
     def __len__(self) -> int:
@@ -124,6 +126,7 @@ class ScoreTable:
         self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in hashes], dtype=np.int64)])
         self._index = Index(join(hashes))
         self._tables.clear()
+        self._held = 0
 
     def has(self, ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which ids have scores, shape (n,)."""
@@ -146,11 +149,17 @@ class ScoreTable:
         if (at < 0).any():
             raise RunError(f"{self.folder.name}: {int((at < 0).sum())} records have no scores")
         file_of = np.searchsorted(self._starts, at, side="right") - 1
-        files = np.unique(file_of)
-        pieces = [self._open(int(file), tuple(columns)) for file in files]
-        base = np.concatenate([[0], np.cumsum([piece.num_rows for piece in pieces])])
-        slot = np.searchsorted(files, file_of)
-        return pa.concat_tables(pieces).take(base[slot] + at - self._starts[file_of]) if pieces else self._none(columns)
+        by_file = np.argsort(file_of, kind="stable")
+        files, firsts = np.unique(file_of[by_file], return_index=True)
+        pieces = [
+            self._open(int(file), tuple(columns)).take(pa.array(at[group] - self._starts[file]))
+            for file, group in zip(files, np.split(by_file, firsts[1:]), strict=True)
+        ]
+        if len(pieces) < 2:
+            return pieces[0] if pieces else self._none(columns)
+        back = np.empty(len(at), np.int64)
+        back[by_file] = np.arange(len(at))
+        return pa.concat_tables(pieces).take(pa.array(back))
 
     def _none(self, columns: Sequence[str]) -> pa.Table:
         known = self.schema() if self._files else pa.schema([])
@@ -160,8 +169,9 @@ class ScoreTable:
         key = (file, columns)
         if key not in self._tables:
             self._tables[key] = pq.read_table(self._files[file], columns=list(columns))
-            if len(self._tables) > _OPEN_TABLES:
-                self._tables.popitem(last=False)
+            self._held += self._tables[key].nbytes
+            while self._held > _HELD_BYTES and len(self._tables) > 1:
+                self._held -= self._tables.popitem(last=False)[1].nbytes
         self._tables.move_to_end(key)
         return self._tables[key]
 

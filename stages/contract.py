@@ -49,8 +49,8 @@ class Scores(Pool, Protocol):
     `source`, and the public score columns of earlier stages as `stage.column` (null where a row has none).
     """
 
-    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Score columns of every row, in order, part by part: memory stays bounded."""
+    def scores(self, columns: Sequence[str], rows: BoolArray | None = None) -> Iterator[pa.RecordBatch]:
+        """Score columns of every row (or of those that `rows` marks), in order, part by part: memory stays bounded."""
         ...
 
     def table(self, columns: Sequence[str]) -> pa.Table:

@@ -33,8 +33,9 @@ class MemoryPool:
         self.fetched += len(rows)
         return self.records.select(list(columns)).take(pa.array(rows))
 
-    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        yield from batches(self.table(columns), self.batch_size)
+    def scores(self, columns: Sequence[str], rows: npt.NDArray[np.bool_] | None = None) -> Iterator[pa.RecordBatch]:
+        table = self.table(columns)
+        yield from batches(table if rows is None else table.filter(pa.array(rows)), self.batch_size)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         assert self._scores is not None

@@ -28,6 +28,7 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[Healt
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=8) | st.sampled_from(
     ["a\nb", '"', '","', "", "1", "x\u2028y", "\x00"]
 )
+YAML_CELLS = CELLS.filter(lambda text: not set(text) & set("\x85\u2028\u2029"))  # PyYAML folds these line ends
 
 
 @SETTINGS
@@ -148,7 +149,7 @@ def test_cut_columnar_files_are_told(tmp_path: Path, keep: float) -> None:
 @SETTINGS
 @given(
     st.lists(
-        st.dictionaries(st.text("abc", min_size=1, max_size=3), CELLS | st.integers() | st.lists(CELLS, max_size=2),
+        st.dictionaries(st.text("abc", min_size=1, max_size=3), YAML_CELLS | st.integers() | st.lists(YAML_CELLS, max_size=2),
                         min_size=1, max_size=3),
         min_size=1, max_size=6,
     ),

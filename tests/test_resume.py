@@ -18,7 +18,7 @@ from makes import alpaca_rows, tree, write_jsonl, write_recipe
 
 from pipelines.files import read_json
 
-KILLS = 12
+KILLS = 10
 ROWS = 12_000
 STAGES = ["clean", {"dedup": {"threshold": 0.8}}, "length", {"sample": {"keep": 0.9}}]
 

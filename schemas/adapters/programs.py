@@ -129,9 +129,12 @@ def _make_exercism(row: Row) -> Made:
     draft = problem("\n\n".join(files[name] for name in order))
     tests = [name for name in _named(roles, "test") if name in files]
     examples = [name for name in _named(roles, "example") if name in files]
-    add_source_tests(draft, "\n\n".join(files[name] for name in tests))
+    suites = [name for name in tests if name.endswith("_test.py")] or tests  # the others only help them
+    add_source_tests(draft, "\n\n".join(files[name] for name in suites))
     solutions = [each for name in examples for each in solution_of(files[name], "python", "accepted")]
-    judge = {"solution_files": _named(roles, "solution"), "files": {name: files[name] for name in tests}}
+    helpers = [name for name in files if name.endswith(".py") and not name.startswith(".")]
+    beside = {name: files[name] for name in (*tests, *helpers) if name not in _named(roles, "solution")}
+    judge = {"solution_files": _named(roles, "solution"), "files": beside}
     put(draft, solutions=solutions, judge=to_json(judge))
     left = {name: body for name, body in everything.items() if name not in {*order, *tests, *examples}}
     return made(put(draft, meta={"files": left}), "files", *take_id(draft, row, "slug"))

@@ -107,17 +107,20 @@ def _without_common(table: Table, shares: Floats, common: int | None) -> Floats:
 def _over(table: Table, shares: Floats, limits: Limits) -> npt.NDArray[np.bool_]:
     """Which matches reach their limit."""
     near = np.inf if limits.near is None else limits.near
-    counted = np.isin(table.fields, [FIELDS.index(name) for name in limits.fields])
-    size = np.array([limits.short.get(how, 0) for how in range(len(HOWS))], np.int64)[table.hows]
-    share = np.where(_numbers(table.matches, "telling") < size, limits.short_threshold, limits.threshold)
-    return counted & (shares >= np.where(table.hows == NEAR, near, share) - 1e-9)
+    least = np.where(table.hows == NEAR, near, limits.threshold)
+    short = np.array([limits.short.get(how, 0) for how in range(len(HOWS))], np.int64)[table.hows]
+    least = np.where(_numbers(table.matches, "telling") < short, np.maximum(least, limits.short_threshold), least)
+    return _counted(table, limits.fields) & (shares >= least - 1e-9)
+
+
+def _counted(table: Table, fields: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return np.isin(table.fields, [FIELDS.index(name) for name in fields])
 
 
 def _best_of_rows(table: Table, shares: Floats, over: npt.NDArray[np.bool_], fields: Sequence[str]) -> Ints:
     """For each row the match to tell about: one over its limit if there is any, then the largest share; of equal ones
     the first (they are in the order of the items)."""
-    counted = np.isin(table.fields, [FIELDS.index(name) for name in fields]) & (shares >= FLOOR)
-    at = np.flatnonzero(counted)
+    at = np.flatnonzero(_counted(table, fields) & (shares >= FLOOR))
     order = at[np.lexsort((at, table.hows[at] == NEAR, -shares[at], ~over[at], table.rows[at]))]
     rows = table.rows[order]
     return order[np.append(True, rows[1:] != rows[:-1])] if len(order) else order

@@ -15,7 +15,7 @@ from stages.decontaminate.match import FLOOR, Matches, joined, matches
 from stages.decontaminate.pieces import Pieces
 from stages.decontaminate.scan import scan_code, scan_whole, scan_words
 from stages.decontaminate.tokens import Ints, composed, word_spans, words
-from stages.dedup.shingles import concatenate, shingle
+from stages.dedup.shingles import ascending, concatenate, shingle
 from stages.dedup.texts import normalise
 from stages.dedup.verify import Loaded, similarities
 
@@ -48,7 +48,7 @@ def find(parts: Pieces, index: Index, sizes: Ints, code_size: int) -> Matches:
     hits = scan_words(tokens, sizes, index.words_filter, index.words)
     found = [_near(matches(hits, index.words, parts.rows, targets), parts, index)]
     longest = int(targets.lengths[targets.hows == WHOLE].max(initial=0))
-    hits = scan_whole(tokens, longest, int(sizes[1]), index.whole)
+    hits = scan_whole(tokens, longest, index.whole)
     found.append(matches(hits, index.whole, parts.rows, targets))
     if len(index.code.keys):
         hits = scan_code(lex(strings), code_size, index.code_filter, index.code)
@@ -62,7 +62,8 @@ def _near(found: Matches, parts: Pieces, index: Index) -> Matches:
     if not len(at):
         return found
     chosen, left = np.unique(found.pieces[at], return_inverse=True)
-    sets = shingle(normalise(parts.strings.take(pa.array(chosen)), True, True), "word", SHINGLE)
+    texts = normalise(parts.strings.take(pa.array(chosen)), True, True)
+    sets = ascending(shingle(texts, "word", SHINGLE))
     both = concatenate([sets, index.near])
     shares = found.shares.copy()
     loaded = Loaded(both.values, np.stack([both.offsets[:-1], both.offsets[1:]], axis=1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,11 @@ from stages.decontaminate.grams import Grams, bitmap, build
 from stages.decontaminate.index import CODE, NEAR, SHINGLE, WHOLE, WORDS, Index, Sizes, Targets
 from stages.decontaminate.items import QUESTION, Items, Texts
 from stages.decontaminate.tokens import Hashes, Ints, Words, power_of, window, words
-from stages.dedup.shingles import Sets, shingle
+from stages.dedup.shingles import Sets, ascending, shingle
 from stages.dedup.texts import jit, normalise
+
+LETTERED: Final = 0.3
+"""Share of words with letters that a run needs to tell anything: `30 - 2 = <<30-2=28>>28` is in many answers."""
 
 
 class _Runs(NamedTuple):
@@ -74,7 +77,11 @@ def _distinct(hashes: Hashes, fields: Ints, lengths: Ints) -> Ints:
 
 
 def _word_group(tokens: Words, texts: Texts, chosen: Ints, runs: Ints, sizes: Sizes) -> _Group:
-    found = _Runs(*_word_runs(tokens.stream, tokens.ends, chosen, runs))
+    every = _Runs(*_word_runs(tokens.stream, tokens.ends, chosen, runs))
+    starts = tokens.ends[chosen[every.owners]] + every.places
+    before = np.append(0, np.cumsum(tokens.letters))
+    worded = before[starts + runs[every.owners]] - before[starts] >= LETTERED * runs[every.owners]
+    found = _Runs(every.hashes[worded], every.owners[worded], every.places[worded])
     return _group(found, chosen, runs, np.diff(tokens.ends)[chosen], texts.files[chosen], sizes.common)
 
 
@@ -156,7 +163,7 @@ def _grams(groups: list[_Group], starts: Ints) -> Grams:
 
 def _shingle_sets(texts: Texts, near: Ints, starts: Ints) -> Sets:
     """The shingle sets of `dedup` for the near targets, empty ones for the others."""
-    sets = shingle(normalise(texts.strings.take(near), True, True), "word", SHINGLE)
+    sets = ascending(shingle(normalise(texts.strings.take(near), True, True), "word", SHINGLE))
     before, after = np.zeros(starts[1], dtype=np.int64), np.full(starts[4] - starts[2], sets.offsets[-1])
     return Sets(sets.values, np.concatenate([before, sets.offsets, after]))
 

@@ -10,8 +10,9 @@ A target is one way to recognise one text of an item:
 | whole | questions shorter than that, or without a telling run | the hash of all its words                        |
 | code  | solutions of code problems                            | runs of `code` code tokens, regardless of names  |
 
-A run that occurs in more than `common` texts of one file is a common phrase, not telling, and left out; so are the
-words that stand in no telling run when the share of words is counted.
+A run of words of which fewer than three in ten have letters tells nothing, and neither does one that occurs in more
+than `common` texts of one file, a common phrase. Such runs are left out; so are the words that stand in no telling run
+when the share of words is counted.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def scan_words(words: Words, sizes: Ints, filter_: Bytes, grams: Grams) -> Found
     return Found(*_scan_words(words.stream, words.ends, sizes, powers, filter_, *grams))
 
 
-def scan_whole(words: Words, longest: int, shorter: int, grams: Grams) -> Found:
-    """Texts of up to `longest` words, and lines of fewer than `shorter`, that are an item from end to end."""
-    return Found(*_scan_whole(words.stream, words.ends, words.breaks, longest, shorter, *grams))
+def scan_whole(words: Words, longest: int, grams: Grams) -> Found:
+    """Texts and lines of up to `longest` words that are an item from end to end."""
+    return Found(*_scan_whole(words.stream, words.ends, words.breaks, longest, *grams))
 
 
 def scan_code(code: Code, size: int, filter_: Bytes, grams: Grams) -> Found:
@@ -82,7 +82,7 @@ def _scan_words(
 
 @jit
 def _scan_whole(
-    stream: Hashes, ends: Ints, breaks: Bools, longest: int, shorter: int,
+    stream: Hashes, ends: Ints, breaks: Bools, longest: int,
     keys: Hashes, starts: Ints, targets: Int32s, places: Int32s, slots: Int32s,
 ) -> tuple[Ints, Ints, Ints]:  # fmt: skip
     out, used = np.empty((3, 64), dtype=np.int64), 0
@@ -97,7 +97,7 @@ def _scan_whole(
         for k in range(first + 1, last + 1):
             if k < last and not breaks[k]:
                 continue
-            if SHORTEST_LINE <= k - start < min(shorter, size):
+            if SHORTEST_LINE <= k - start <= longest and k - start < size:
                 key = lookup(window(stream, start, k - start, power_of(k - start)), keys, slots)
                 if key >= 0:
                     out, used = _append(out, used, piece, start - first, key, starts)

@@ -13,7 +13,7 @@ from stages.contract import DECIDES, Decisions, Pool, RecipePath, Scores, Stage,
 from stages.decontaminate.decision import Limits, decide
 from stages.decontaminate.find import columns, find
 from stages.decontaminate.fit import make_index
-from stages.decontaminate.index import CODE, SHINGLE, WORDS, Sizes, from_arrays, to_arrays
+from stages.decontaminate.index import CODE, NEAR, SHINGLE, WORDS, Sizes, from_arrays, to_arrays
 from stages.decontaminate.items import FIELDS, read_items
 from stages.decontaminate.items import Field as ItemField
 from stages.decontaminate.match import FLOOR
@@ -25,8 +25,9 @@ class Decontaminate(Stage):
 
     A record is contaminated if it shares at least `threshold` (`short_threshold` where the text is shorter than two
     runs) of the words of an item's question or answer in runs of `ngram` words (`short_ngram` for short texts), or of
-    the code of its solution in runs of `code_ngram` tokens, whatever the variables are called; if one of its texts is a near copy of a question (Jaccard similarity `near`); or
-    if a text or a line of it is a question too short for all this, word for word.
+    the code of its solution in runs of `code_ngram` tokens, whatever the variables are called; if one of its texts is a
+    near copy of a question (Jaccard similarity `near`, for short ones `short_threshold`); or if a text, or a line of
+    one, is a question too short for all this, word for word.
     """
 
     name: ClassVar[str] = "decontaminate"
@@ -87,5 +88,5 @@ class Decontaminate(Stage):
 
     def decide(self, scores: Scores) -> Decisions:
         """Drop what repeats an item; the score is the largest share, `related_id` names the item."""
-        short = {WORDS: 2 * self.ngram, CODE: 2 * self.code_ngram}
+        short = {WORDS: 2 * self.ngram, NEAR: 2 * self.ngram, CODE: 2 * self.code_ngram}
         return decide(scores, Limits(self.threshold, self.short_threshold, short, self.near, self.fields, self.common))

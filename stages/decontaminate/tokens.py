@@ -36,11 +36,12 @@ LOOSE: Final = (
 
 class Words(NamedTuple):
     """Words of several texts: those of text `i` are number `ends[i]` to `ends[i + 1]` of the stream, whose hash before
-    word `k` is `stream[k]`; `breaks[k]` says whether word `k` begins a line."""
+    word `k` is `stream[k]`; `breaks[k]` says whether word `k` begins a line, `letters[k]` whether with a letter."""
 
     stream: Hashes
     ends: Ints
     breaks: npt.NDArray[np.bool_]
+    letters: npt.NDArray[np.bool_]
 
 
 def words(strings: pa.StringArray) -> Words:
@@ -121,13 +122,22 @@ def _next(
 
 
 @jit
+def _lettered(data: Bytes, at: int) -> bool:
+    """Whether a word begins with a letter: no digit, no mathematical or other symbol (which end at U+2BFF)."""
+    code, _ = decode(data, at)
+    if code < 128:
+        return 65 <= code <= 90 or 97 <= code <= 122 or code == 95
+    return not 0x2000 <= code < 0x2C00
+
+
+@jit
 def _words(
     data: Bytes, offsets: Ints, classes: Bytes, lower: npt.NDArray[np.uint32]
-) -> tuple[Hashes, Ints, npt.NDArray[np.bool_]]:
+) -> tuple[Hashes, Ints, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     rows = len(offsets) - 1
     room = offsets[rows] - offsets[0] + 1  # a word has at least a byte; pages not written cost nothing
     stream = np.empty(room, dtype=np.uint64)
-    breaks = np.empty(room, dtype=np.bool_)
+    breaks, letters = np.empty(room, dtype=np.bool_), np.empty(room, dtype=np.bool_)
     ends = np.zeros(rows + 1, dtype=np.int64)
     used, running = 0, np.uint64(0)
     stream[0] = running
@@ -135,12 +145,13 @@ def _words(
         start, at, value, newlines = _next(data, offsets[row], offsets[row + 1], classes, lower)
         while start >= 0:
             breaks[used] = newlines > 0 or used == ends[row]
+            letters[used] = _lettered(data, start)
             running = running * BASE + mix(value)
             used += 1
             stream[used] = running
             start, at, value, newlines = _next(data, at, offsets[row + 1], classes, lower)
         ends[row + 1] = used
-    return stream[: used + 1], ends, breaks[:used]
+    return stream[: used + 1], ends, breaks[:used], letters[:used]
 
 
 @jit

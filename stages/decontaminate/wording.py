@@ -13,33 +13,26 @@ from stages.decontaminate.items import FIELDS, file_of
 
 
 class Item(NamedTuple):
-    """An evaluation item: the id that decisions name, how a reader would call it, its file, and its place there."""
+    """An evaluation item: the id that decisions name, its file, the file's name without folder and suffixes."""
 
     name: str
-    label: str
     file: str
     origin: str
+    short: str
 
     @classmethod
     def of(cls, source_id: str | None, origin: str) -> Self:
-        """The item's own id, else `file#row`; a bare number is called by its file as well."""
+        """The item's own id, else `file#row`."""
         file = file_of(origin)
-        short = PurePosixPath(file).name.split(".")[0]
-        if source_id is None:
-            return cls(origin, f"{short}#{origin.rpartition('#')[2]}", file, origin)
-        label = f"{short}/{source_id}" if source_id.isdigit() else source_id
-        return cls(source_id, label, file, origin)
+        return cls(source_id or origin, file, origin, PurePosixPath(file).name.split(".")[0])
 
 
 def reason(match: Mapping[str, Any], share: float, item: Item, over: bool) -> str:
-    """`contaminated: question of HumanEval/12, 84% of its words`."""
-    what = f"{FIELDS[match['field']]} of {item.label}"
-    said = {
-        NEAR: f"near copy of {what}, Jaccard {share:.2f}",
-        WHOLE: f"{what}, word for word",
-        CODE: f"{what}, {share:.0%} of its code",
-    }.get(match["how"], f"{what}, {share:.0%} of its words")
-    return f"{'contaminated' if over else 'kept'}: {said}"
+    """`contaminated: question of humaneval; HumanEval/12, 84% of its words`."""
+    how, what = match["how"], f"{FIELDS[match['field']]} of {item.short}"
+    kind = {NEAR: f"near copy of {what}", CODE: f"code in {what}"}.get(how, what)
+    said = {NEAR: f"Jaccard {share:.2f}", WHOLE: "word for word", CODE: f"{share:.0%} of its code"}
+    return f"{'contaminated' if over else 'kept'}: {kind}; {item.name}, {said.get(how, f'{share:.0%} of its words')}"
 
 
 def detail(match: Mapping[str, Any], share: float, item: Item) -> str:

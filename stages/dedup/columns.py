@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.contract import Scores
 from stages.dedup.joined import Joined
 from stages.dedup.resolve import Bools, Floats, Ints
 
@@ -30,35 +29,35 @@ class Columns(NamedTuple):
 
 def read_columns(rows: Joined, near: bool, best: str | None) -> Columns:
     """Read what `decide` needs; `best` names a score column of an earlier stage, which only the last pool has."""
-    n, start = len(rows), 0
+    n = len(rows)
     names: dict[str, int] = {}
-    chars, sizes, sources = (np.zeros(n, np.int32) for _ in range(3))
     hashes, comparable = np.zeros((n, 2), np.uint64), np.zeros(n, np.bool_)
+    for part, column in _placed(rows.column("exact_hash")):
+        hashes[part], comparable[part] = _halves(column), np.asarray(column.is_valid())
+    sources = np.zeros(n, np.int32)
+    for part, column in _placed(batch["source"] for batch in rows.scores(["source"])):
+        sources[part] = _codes(column, names)
+    sizes = _numbers(rows, "n_shingles") if near else np.zeros(n, np.int32)
     scores = np.full(n if best else 0, -np.inf)
-    for batch in _batches(rows, ["exact_hash", "n_chars", "source", *(["n_shingles"] if near else [])], best):
-        part = slice(start, start + batch.num_rows)
-        hashes[part] = _halves(batch["exact_hash"])
-        comparable[part] = np.asarray(batch["exact_hash"].is_valid())
-        chars[part] = _integers(batch["n_chars"])
-        sizes[part] = _integers(batch["n_shingles"]) if near else 0
-        sources[part] = _codes(batch["source"], names)
-        if best and best in batch.schema.names:
-            scores[part] = pc.fill_null(batch[best].cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
-        start = part.stop
-    return Columns(hashes, comparable, chars, sizes, sources, list(names), scores)
+    if best:
+        pool, start = rows.pools[-1], int(rows.starts[-2])
+        for part, column in _placed((batch[best] for batch in pool.scores([best])), start):
+            scores[part] = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
+    return Columns(hashes, comparable, _numbers(rows, "n_chars"), sizes, sources, list(names), scores)
 
 
-def _batches(rows: Joined, columns: list[str], best: str | None) -> Iterator[pa.RecordBatch]:
-    *earlier, pool = rows.pools
-    for other in earlier:
-        if len(other):
-            yield from other.scores(columns)
-    yield from _own(pool, [*columns, *([best] if best else [])])
+def _placed(columns: Iterable[pa.Array], start: int = 0) -> Iterator[tuple[slice, pa.Array]]:
+    """Arrays end to end, each with the rows it is about."""
+    for column in columns:
+        yield slice(start, start + len(column)), column
+        start += len(column)
 
 
-def _own(pool: Scores, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    if len(pool):
-        yield from pool.scores(columns)
+def _numbers(rows: Joined, name: str) -> npt.NDArray[np.int32]:
+    out = np.zeros(len(rows), np.int32)
+    for part, column in _placed(rows.column(name)):
+        out[part] = _integers(column)
+    return out
 
 
 def _integers(column: pa.Array) -> Ints:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from stages.contract import IntArray, Scores
+from stages.contract import BoolArray, IntArray, Scores
 
 
 class Joined:
@@ -20,11 +20,16 @@ class Joined:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def scores(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Score columns of every row, in order, part by part."""
-        for pool in self.pools:
+    def scores(self, columns: Sequence[str], rows: BoolArray | None = None) -> Iterator[pa.RecordBatch]:
+        """Score columns of every row (or of those that `rows` marks), in order, part by part."""
+        for pool, start in zip(self.pools, self.starts[:-1], strict=True):
             if len(pool):
-                yield from pool.scores(columns)
+                yield from pool.scores(columns, None if rows is None else rows[start : start + len(pool)])
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """A small score column of every row, in order; held whole for a moment."""
+        for pool in self.pools:
+            yield from pool.table([name])[name].chunks if len(pool) else ()
 
     def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
         """Record columns of the named rows, which ascend."""

@@ -42,9 +42,7 @@ class Plan(NamedTuple):
 def near_survivors(rows: Joined, documents: Ints, sizes: Ints, plan: Plan) -> Outcome:
     """`resolve` for the rows `documents`, given best first, with `sizes` distinct shingles each."""
     n = len(documents)
-    place = np.full(len(rows), -1, dtype=np.int64)
-    place[documents] = np.arange(n)
-    finder = _Finder(rows, place, sizes, plan)
+    finder = _Finder(rows, index_of(documents, len(rows)), sizes, plan)
     edges, outcome = NO_EDGES, resolve(NO_EDGES, n, plan.threshold)
     active = np.ones(n, dtype=np.bool_)
     known = np.empty(0, dtype=np.uint64)
@@ -109,15 +107,23 @@ class _Finder:
     def _keys(self, numbers: Ints, first: int, count: int) -> Hashes:
         """Band keys, shape (count, len(numbers))."""
         out = np.zeros((count, len(numbers)), dtype=np.uint64)
-        index = np.full(len(self._sizes), -1, dtype=np.int64)
-        index[numbers] = np.arange(len(numbers))
+        index = index_of(numbers, len(self._sizes))
+        wanted = self._place >= 0
+        wanted[wanted] = index[self._place[wanted]] >= 0
+        places = index[self._place[wanted]]
         start, bits = 0, number_bits(len(numbers))
-        for batch in self._rows.scores(["signature"]):
-            place = self._place[start : start + batch.num_rows]
+        for batch in self._rows.scores(["signature"], wanted):
+            local = places[start : start + batch.num_rows]
             start += batch.num_rows
-            local = np.where(place >= 0, index[place], -1)
             band_keys(signature_values(batch["signature"]), first, out, local, self._plan.rows, bits)
         return out
+
+
+def index_of(numbers: Ints, n: int) -> Ints:
+    """For each of `n` numbers its position in `numbers`, -1 for those that are not there."""
+    out = np.full(n, -1, dtype=np.int64)
+    out[numbers] = np.arange(len(numbers))
+    return out
 
 
 def signature_values(column: pa.FixedSizeBinaryArray) -> Signatures:

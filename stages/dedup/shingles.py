@@ -84,7 +84,7 @@ def _token(data: Bytes, at: int, end: int, classes: Bytes, kind: int) -> tuple[i
         if group == LETTER:
             while at < end:
                 if data[at] < 0x80:  # most text by far
-                    code, length = np.int64(data[at]), 1
+                    code, length = int(data[at]), 1
                 else:
                     code, length = decode(data, at)
                 if classes[code] != LETTER:

@@ -23,6 +23,7 @@ _SCORES: Final = {
     "status": pa.string(),
     "failed_test": pa.string(),
     "solution": pa.int32(),
+    "whole": pa.bool_(),  # the tests ran in the solution's own process: no proof against a hostile one
     "cpu_ms": pa.float64(),
 }
 _SHOWN: Final = 60
@@ -56,7 +57,7 @@ def _verify(row: dict[str, Any], sandbox: Sandbox, limits: Limits, max_solutions
 def _values(verdict: Verdict) -> dict[str, Any]:
     return {
         "verified": verdict.verified, "pass_rate": verdict.pass_rate, "status": verdict.status,
-        "failed_test": _failed(verdict), "solution": verdict.solution, "cpu_ms": round(verdict.cpu_ms, 3),
+        "failed_test": _failed(verdict), "solution": verdict.solution, "whole": verdict.whole, "cpu_ms": round(verdict.cpu_ms, 3),
     }  # fmt: skip
 
 
