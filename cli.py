@@ -62,7 +62,6 @@ def run(
     overrides: Overrides = None,
     limit: Limit = None,
     workers: Workers = None,
-    executor: Annotated[Literal["local"], typer.Option(help="Where the work runs.")] = "local",
     as_json: Json = False,
 ) -> None:
     """Run a recipe. An interrupted run continues where it stopped; a finished one is not repeated."""

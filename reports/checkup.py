@@ -39,7 +39,7 @@ class Check:
 def checkup() -> list[Check]:
     """Run every check. A check that itself fails is reported as broken."""
     checks: list[Check] = []
-    for check in (_python, _dependencies, _prefect, _duckdb, _tokenizers, _sandbox, _gpu, _ray, _store):
+    for check in (_python, _dependencies, _prefect, _duckdb, _tokenizers, _sandbox, _kernel, _gpu, _ray, _store):
         try:
             checks.extend(check())
         except Exception as error:  # whatever is wrong with an installation must become a line, not a crash
@@ -167,6 +167,20 @@ def _sandbox() -> Iterator[Check]:
             f"tier {found.tier}, Landlock ABI {found.landlock}" + (f" ({why})" if why else ""),
             advice,
         )
+
+
+def _kernel() -> Iterator[Check]:
+    from stages.zipfit.kernel import zlib_is_classic
+    from stages.zipfit.native import native
+
+    if native() is not None:
+        yield Check("zipfit kernel", "works", "compiled")
+    elif zlib_is_classic():
+        mend = "install a C compiler, then pip install --force-reinstall --no-deps curatrix"
+        yield Check("zipfit kernel", "missing", "not compiled; Python's zlib does the work, several times slower", mend)
+    else:
+        mend = "install a C compiler, then pip install --force-reinstall --no-deps curatrix"
+        yield Check("zipfit kernel", "broken", "not compiled, and this Python's zlib gives other lengths", mend)
 
 
 def _gpu() -> Iterator[Check]:

@@ -1,0 +1,63 @@
+"""Curatrix: Parquet in, Parquet out, every drop verified. Arguments: IN OUT THRESHOLD."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.record import RECORD
+from stages.contract import IntArray
+from stages.dedup import Dedup
+from stages.text import columns_for
+
+BATCH = 4096
+
+
+class InMemory:
+    """A table of texts and its scores as the pool that `decide` sees."""
+
+    def __init__(self, records: pa.Table, scores: pa.Table) -> None:
+        self.records, self.parts = records, scores
+
+    def __len__(self) -> int:
+        return int(self.records.num_rows)
+
+    def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
+        """Records by position."""
+        return self.records.select(columns).take(pa.array(rows))
+
+    def scores(self, columns: Sequence[str], rows: npt.NDArray[np.bool_] | None = None) -> Iterator[pa.RecordBatch]:
+        """Scores, all or those marked."""
+        table = self.table(columns)
+        yield from (table if rows is None else table.filter(pa.array(rows))).combine_chunks().to_batches()
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Scores as one table."""
+        own = set(self.parts.column_names)
+        return pa.table({name: (self.parts if name in own else self.records)[name] for name in columns})
+
+
+def main(path: str, out: str, threshold: float) -> None:
+    """Read, score in threads, decide, write what is kept."""
+    stage = Dedup(threshold=threshold, keep="first")
+    table = pq.read_table(path)
+    n = table.num_rows
+    empty = {name: pa.nulls(n, RECORD.field(name).type) for name in columns_for("text")}
+    ids = pa.array(np.arange(n)).cast(pa.string())
+    records = pa.table({**empty, "text": table["text"], "record_id": ids, "source": pa.repeat("bench", n)})
+    read = records.select(columns_for("text"))
+    parts = [read.slice(k, BATCH).combine_chunks().to_batches()[0] for k in range(0, n, BATCH)]
+    with ThreadPoolExecutor(2) as pool:
+        scores = pa.Table.from_batches(list(pool.map(lambda part: stage.score(part, {}), parts)))
+    decisions = stage.decide(InMemory(records, scores))  # type: ignore[arg-type]
+    pq.write_table(table.filter(pa.array(decisions.keep)), out)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
