@@ -13,6 +13,7 @@ import orjson
 from reports.catalog import Catalog, open_views
 from reports.manifest import Manifest, load, run_dir
 from reports.records import Lookup, Records, fetch, nowhere
+from reports.spans import Span, span_of
 from reports.text import Change, excerpt, plain, word_diff
 from reports.thresholds import thresholds
 from schemas.errors import RecipeError
@@ -91,6 +92,7 @@ class Story:
     steps: tuple[Step, ...]
     rewrites: tuple[Rewrite, ...]
     quarantine: tuple[dict[str, Any], ...]
+    spans: tuple[Span, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -152,6 +154,9 @@ def _story(catalog: Catalog, manifest: Manifest, record_id: str, lookup: Lookup)
         text=plain(record) if record else None,
         steps=tuple(_step(catalog, manifest, row, as_read) for row in decisions),
         rewrites=tuple(_rewrite(row) for row in changes),
+        spans=tuple(
+            filter(None, (span_of(row["stage"], _json(row["detail"]), as_read.get(record_id, {})) for row in decisions))
+        ),
         quarantine=tuple({**row, "raw": (row["raw"] or b"").decode("utf-8", "backslashreplace")} for row in quarantine),
     )
 

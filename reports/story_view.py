@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from reports.spans import highlighted
 from reports.story import Related, Rewrite, Step, Story
 from reports.text import Change, excerpt, shortened
 
@@ -24,6 +25,8 @@ def render(story: Story) -> Group:
     for step in story.steps:
         if step.related:
             parts += [Text(), _twin(step.stage, step.related)]
+    for span in story.spans:
+        parts += [Text(), Text(f"{span.stage} found in {span.path}", "bold"), indented(highlighted(span))]
     for rewrite in story.rewrites:
         parts += [Text(), _rewrite(rewrite)]
     for row in story.quarantine:

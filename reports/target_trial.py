@@ -124,7 +124,7 @@ def summary(name: str, hidden: Hidden) -> Trial:
 def sizes(field: Field, parts: Sequence[Ints], seed: int) -> list[SizePoint]:
     """The default score with smaller and smaller targets: 8 rows, twice as many, and so on up to all that are shown."""
     most = min(field.n_target - len(part) for part in parts)
-    steps = [size for size in (_SMALLEST * 2**k for k in range(32)) if size < most]
+    steps = [size for size in (_SMALLEST * 2**k for k in range(32)) if size < 0.75 * most]
     draw = np.random.default_rng(seed)
     whole = [_default(field, part, _others(field, part)) for part in parts]
     return [_point(field, parts, whole, size, draw) for size in (*steps, most)]

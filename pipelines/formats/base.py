@@ -1,4 +1,4 @@
-"""What a format is: an Arrow schema and a pure function from a canonical record to a row, or the reason there is none."""
+"""What a format is: an Arrow schema, and a pure function from a canonical record to a row or the reason for none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ JSON_LIST: Final = pa.list_(pa.json_())
 """Objects of any shape: `datasets` (4.7 and later) gives them as dicts with only the keys that were written."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True)
+class Place:
     """Where a record stands in the run: its split and its position in that split."""
 
     split: str

@@ -1,4 +1,4 @@
-"""Conversations: the `messages` column of a run's own `data/`, TRL's conversational shapes, and the turns they share."""
+"""Conversations: the `messages` column of a run's own `data/`, TRL's conversational shapes, the turns they share."""
 
 from __future__ import annotations
 

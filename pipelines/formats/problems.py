@@ -51,7 +51,14 @@ def data_tests(record: Record) -> Tests:
     judge = tests.judge
     if judge.get("validation", "default") != "default" or any(judge.get(name) for name in (*_OWN_RULES, *_FLAGS)):
         raise BadRow("judge_rules", "the problem's judge has rules of its own")
+    if judge.get("output_may_be_wrapped") and any(_wrapped(wanted) for _, wanted in tests.pairs):
+        raise BadRow("wrapped_outputs", "a right value may lie in a list of one, and the grader would not take it out")
     return tests
+
+
+def _wrapped(written: str) -> bool:
+    value = result(written)
+    return isinstance(value, list) and len(value) == 1
 
 
 def arguments(written: str) -> list[Any] | dict[str, Any]:

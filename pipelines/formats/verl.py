@@ -73,7 +73,6 @@ VERL: Final = Format(
             ("ability", pa.string()),
             ("reward_model", pa.struct([("style", pa.string()), ("ground_truth", pa.string())])),
             ("extra_info", _EXTRA),
-            ("record_id", pa.string()),
         ]
     ),
     (*TOLD_BY, "source", "answer"),

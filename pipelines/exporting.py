@@ -1,0 +1,195 @@
+"""`curate export`: a finished run's data in the shape that a trainer reads, in a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from pipelines.files import TableWriter, file_digest, table_writer, write_bytes, write_json
+from pipelines.formats import Format, Untold, format_named
+from pipelines.publish import current_manifest
+from schemas.errors import GateError, RecipeError, RunError
+from schemas.lineage import DATA, MANIFEST
+
+EXPORTED: Final = "export.json"
+_ROWS_PER_FILE: Final = 100_000
+_SHARD: Final = re.compile(r"^(?P<split>\w+)-\d+-of-\d+\.parquet$")
+
+
+@dataclass
+class _Tally:
+    """What became of the rows so far."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    rows_in: int = 0
+    untold: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def lost(self, untold: list[Untold]) -> None:
+        for one in untold:
+            entry = self.untold.setdefault(one.kind, {"rows": 0, "why": one.why, "example": one.record_id})
+            entry["rows"] += 1
+
+
+def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dict[str, Any]:
+    """Write the data of the run in `directory` to `out` in the format `to`, and say what became of its rows.
+
+    `out` appears whole or not at all, and may only replace an earlier export. Returns what `export.json` holds:
+    `format`, `source` (name and fingerprint of the run), `rows_in`, `rows`, `splits`, `files`, and in `untold`, by
+    kind of reason, the number of rows that cannot be told in this shape, the reason in words and one record_id.
+    Raises RecipeError for what is no run, no format, or no place to write, and where not a single row can be told;
+    with `strict`, GateError where any row cannot.
+    """
+    shape = format_named(to)
+    manifest = current_manifest(directory)
+    if manifest is None:
+        raise RecipeError(f"{directory} is not a finished run (no {MANIFEST}); `curate run` makes one")
+    _check_free(out)
+    work = out.with_name(f".{out.name}.export")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        tally = _write_splits(directory, shape, work)
+        _check(tally, shape, directory, strict)
+        report = _report(manifest, shape, tally, work)
+        write_bytes(work / "README.md", readme(report, shape).encode())
+        write_json(work / EXPORTED, report)
+        _place(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def explained(report: Mapping[str, Any]) -> list[str]:
+    """One line for every kind of reason why rows are not in an export, the most frequent first."""
+    kinds = sorted(report["untold"].items(), key=lambda item: (-item[1]["rows"], item[0]))
+    return [f"{entry['rows']:,} not told: {kind} ({entry['why']}), e.g. {entry['example']}" for kind, entry in kinds]
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"{out} is a file; --out must be a directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).exists():
+        raise RecipeError(f"{out} is not empty and not an export; choose another --out")
+
+
+def _shards(directory: Path) -> dict[str, list[Path]]:
+    """The data files of a run by split, in order."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((directory / DATA).glob("*.parquet")):
+        if match := _SHARD.match(path.name):
+            found.setdefault(match["split"], []).append(path)
+    return found
+
+
+def _write_splits(directory: Path, shape: Format, work: Path) -> _Tally:
+    tally = _Tally()
+    for split, paths in _shards(directory).items():
+        _write_split(_told(paths, shape, split, tally), shape.schema, work / DATA, split, tally)
+    return tally
+
+
+def _told(paths: list[Path], shape: Format, split: str, tally: _Tally) -> Iterator[pa.Table]:
+    """The rows of a split in the new shape, a row group at a time."""
+    start = 0
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow, shape, path)
+            for group in range(file.num_row_groups):
+                records = file.read_row_group(group, columns=["record_id", *shape.columns])
+                shaped = shape(records, split, start)
+                start += records.num_rows
+                tally.rows_in += records.num_rows
+                tally.lost(shaped.untold)
+                yield shaped.table
+
+
+def _check_columns(schema: pa.Schema, shape: Format, path: Path) -> None:
+    missing = [name for name in shape.columns if name not in schema.names]
+    if missing:
+        raise RunError(f"{path} has no column '{missing[0]}'; it was written by another version of curatrix")
+
+
+def _write_split(tables: Iterator[pa.Table], schema: pa.Schema, folder: Path, split: str, tally: _Tally) -> None:
+    """Files of a fixed number of rows, none without rows; they get their names when their number is known."""
+    parts: list[Path] = []
+    with ExitStack() as stack:
+        writer: TableWriter | None = None
+        for table in tables:
+            while table.num_rows:
+                if writer is None or writer.rows >= _ROWS_PER_FILE:
+                    stack.close()
+                    parts.append(folder / f"{split}-{len(parts):05d}.part")
+                    writer = stack.enter_context(table_writer(parts[-1], schema))
+                head = table.slice(0, _ROWS_PER_FILE - writer.rows)
+                writer.write(head)
+                table = table.slice(head.num_rows)
+                tally.rows[split] = tally.rows.get(split, 0) + head.num_rows
+    for number, part in enumerate(parts):
+        os.replace(part, folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet")
+
+
+def _check(tally: _Tally, shape: Format, directory: Path, strict: bool) -> None:
+    reasons = "; ".join(explained({"untold": tally.untold}))
+    if not tally.rows:
+        raise RecipeError(
+            f"not one of the {tally.rows_in:,} rows of {directory} can be told as '{shape.name}'. {reasons}"
+        )
+    if strict and tally.untold:
+        raise GateError(f"--strict, and not every row can be told as '{shape.name}'. {reasons}")
+
+
+def _report(manifest: Mapping[str, Any], shape: Format, tally: _Tally, work: Path) -> dict[str, Any]:
+    files = [
+        {
+            "path": str(path.relative_to(work)),
+            "rows": pq.read_metadata(path).num_rows,
+            "bytes": path.stat().st_size,
+            "digest": file_digest(path),
+        }
+        for path in sorted((work / DATA).glob("*.parquet"))
+    ]
+    return {
+        "format": shape.name,
+        "source": {"name": manifest.get("name", ""), "run_fingerprint": manifest.get("run_fingerprint", "")},
+        "rows_in": tally.rows_in,
+        "rows": sum(tally.rows.values()),
+        "splits": tally.rows,
+        "untold": tally.untold,
+        "files": files,
+    }
+
+
+def readme(report: Mapping[str, Any], shape: Format) -> str:
+    """The dataset card of an export: its files for `datasets`, its shape, its source, what is not in it."""
+    files = [{"split": split, "path": f"{DATA}/{split}-*.parquet"} for split in report["splits"]]
+    header = {"tags": ["curatrix", shape.name], "configs": [{"config_name": "default", "data_files": files}]}
+    source = report["source"]
+    columns = "\n".join(f"| `{column.name}` | `{column.type}` |" for column in shape.schema)
+    splits = ", ".join(f"{split} {rows:,}" for split, rows in report["splits"].items())
+    untold = "\n".join(f"- {line}" for line in explained(report)) or "- nothing: every row is here"
+    return (
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n# {source['name']} as `{shape.name}`\n\n"
+        f"{shape.describe}.\n\nMade by `curate export` from the run `{source['run_fingerprint']}`: "
+        f"{report['rows']:,} of {report['rows_in']:,} rows ({splits}). `record_id` is the one of that run, whose "
+        f"lineage says for every record why it is in.\n\n| column | type |\n|---|---|\n{columns}\n\n"
+        f"What is not in it:\n\n{untold}\n"
+    )
+
+
+def _place(work: Path, out: Path) -> None:
+    """Put a finished folder where it belongs, in place of an earlier export."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(work, out)
+    shutil.rmtree(old, ignore_errors=True)
