@@ -15,6 +15,8 @@ import reports
 from pipelines import inspection
 from pipelines.demo import DEMO_OUT, write_example
 from pipelines.executor import LocalExecutor
+from pipelines.exporting import explained, export_run
+from pipelines.formats import FORMATS
 from pipelines.plan import plan as make_plan
 from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
@@ -196,6 +198,21 @@ def stages(
     chosen = [stage_class(item) for item in ([name] if name else stage_names())]
     found = [inspection.describe_stage(item) for item in chosen]
     _json(found) if as_json else _show(reports.stages_view(found, detailed=name is not None))
+
+
+@app.command(epilog="Example: `curate export sft --to verl --out sft-verl`")
+def export(
+    directory: Directory,
+    to: Annotated[str, typer.Option(help=f"The shape: {', '.join(FORMATS)}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Where to write; only an earlier export is replaced.", show_default=False)],
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if any row cannot be told in this shape.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a run's data in the shape that a trainer reads. Rows that cannot be told in it are counted by reason."""
+    result = export_run(directory, to, out, strict)
+    for line in explained(result):
+        print(line, file=sys.stderr)
+    _json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
 
 
 @app.command()

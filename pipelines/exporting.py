@@ -53,6 +53,7 @@ def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dic
     manifest = current_manifest(directory)
     if manifest is None:
         raise RecipeError(f"{directory} is not a finished run (no {MANIFEST}); `curate run` makes one")
+    out = out.absolute()
     _check_free(out)
     work = out.with_name(f".{out.name}.export")
     shutil.rmtree(work, ignore_errors=True)
