@@ -192,4 +192,5 @@ def _dsir(field: Field, rows: Ints, shown: Ints) -> Floats:
 def _wilson(hits: int, total: int) -> tuple[float, float]:
     z, share = 1.96, hits / total
     centre, width = share + z * z / (2 * total), z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, (centre - width) / (1 + z * z / total)), min(1.0, (centre + width) / (1 + z * z / total))
+    low, high = ((centre + sign * width) / (1 + z * z / total) for sign in (-1, 1))
+    return min(share, max(0.0, low)), max(share, min(1.0, high))  # rounding must not leave the share outside

@@ -49,7 +49,12 @@ def word_diff(before: str, after: str) -> list[Change]:
 
 
 def shortened(changes: Sequence[Change], context: int = 60) -> list[Change]:
-    """The same changes with long unchanged stretches cut to `context` characters on either side."""
+    """The same changes with long unchanged stretches cut to `context` characters on either side.
+
+    Where nothing changed at all, the text's beginning.
+    """
+    if len(changes) == 1 and changes[0][0] == "same":
+        return [("same", excerpt(changes[0][1], 4 * context))]
     short: list[Change] = []
     for index, (kind, text) in enumerate(changes):
         if kind == "same" and len(text) > 2 * context + 1:

@@ -22,8 +22,8 @@ from reports.target_trial import Hidden, folds, prepare_field, sizes, surely_bet
 from reports.target_view import plot, render
 from schemas.errors import RecipeError
 
-_CODE = "def return if for in range len print lambda import self yield while not".split()
-_PROSE = "the a of and to was she sea night house river wind old walked said garden over".split()
+_CODE = ("def", "return", "if", "for", "in", "range", "len", "print", "lambda", "import", "self", "yield", "while")
+_PROSE = ("the", "a", "of", "and", "to", "was", "she", "sea", "night", "house", "river", "wind", "old", "walked")
 
 
 def made(words: Sequence[str], count: int, seed: int) -> list[str]:

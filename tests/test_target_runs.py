@@ -1,4 +1,4 @@
-"""Whole runs with `zipfit` and `dsir`: targets beside the recipe, caching, quotas, what is said where it cannot work."""
+"""Whole runs with `zipfit` and `dsir`: targets beside the recipe, caching, quotas, and recipes that cannot work."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_rows_like_the_target_are_kept(tmp_path: Path, stage: dict[str, Any]) ->
     (found,) = manifest["stages"]
     assert (found["rows_in"], found["kept"]) == (80, 20)
     texts = kept_texts(tmp_path / "out")
-    assert sum(text.startswith("def f") for text in texts) >= 19
-    decisions = pq.read_table(tmp_path / "out/lineage/decisions").to_pylist()
+    assert sum(text.startswith("def f") for text in texts) >= 16  # 5 by chance
+    decisions = [row for row in pq.read_table(tmp_path / "out/lineage/decisions").to_pylist() if row["position"] == 1]
     assert len(decisions) == 80
     assert min(row["score"] for row in decisions if row["keep"]) >= max(
         row["score"] for row in decisions if not row["keep"]
@@ -106,7 +106,9 @@ def test_zero_survivors(tmp_path: Path, name: str) -> None:
     none_fit = make(tmp_path / "budget", [{name: {**TARGET, "keep": {"tokens": 1}}}])
     (found,) = run_here(none_fit, tmp_path / "out2", tmp_path / "store")["stages"]
     assert found["kept"] == 0
-    assert found["warnings"] == [f"{name}: nothing fits: the best row alone exceeds the budget of 1 tokens"]
+    assert found["warnings"] == [
+        f"{name}: nothing can be kept: the best row has more than 1 tokens, or none has a text"
+    ]
 
 
 @pytest.mark.parametrize("name", ["zipfit", "dsir"])
@@ -114,9 +116,10 @@ def test_zero_survivors(tmp_path: Path, name: str) -> None:
     ("change", "words"),
     [
         ({"target": ["targets/cod.jsonl"]}, r"cod\.jsonl does not exist: .*did you mean 'code.jsonl'"),
-        ({"target": ["targets/blank.jsonl"]}, r"target .*blank\.jsonl has no row with a text"),
-        ({"target": ["targets/void.jsonl"]}, r"target .*void\.jsonl has no row with a text"),
+        ({"target": ["targets/blank.jsonl"]}, r"blank\.jsonl has no usable record"),
+        ({"target": ["targets/void.jsonl"]}, r"void\.jsonl has no usable record"),
         ({"target": "targets/code.jsonl", "on": "txt"}, r"recipe\.yaml:\d+: .*did you mean 'text'"),
+        ({"target": ["targets/text.jsonl"], "on": "response"}, r"target .*text\.jsonl has no row with a text"),
         ({"target": []}, r"recipe\.yaml:\d+: .*target"),
         ({"keep": 1.5}, r"recipe\.yaml:\d+: .*keep"),
         ({"keep": {"tokns": 5}}, r"recipe\.yaml:\d+: .*keep"),
@@ -126,6 +129,7 @@ def test_recipes_that_cannot_work(tmp_path: Path, name: str, change: dict[str, A
     recipe = make(tmp_path, [{name: {**TARGET, **change}}])
     write_jsonl(tmp_path / "targets/blank.jsonl", [{"text": ""}, {"text": ""}])
     write_jsonl(tmp_path / "targets/void.jsonl", [])
+    write_jsonl(tmp_path / "targets/text.jsonl", [{"text": "a text"}, {"text": "another"}])
     with pytest.raises(RecipeError, match=words):
         run_here(recipe, tmp_path / "out", tmp_path / "store")
     assert not (tmp_path / "out/manifest.json").exists()

@@ -73,7 +73,11 @@ def reasons(score: Floats, keep: BoolArray, what: str) -> pa.StringArray:
 
 
 def shortfall(name: str, kept: int, limit: Quota) -> tuple[str, ...]:
-    """A warning where there are fewer rows to keep than asked for."""
+    """A warning where there are fewer rows to keep than asked for, or none."""
     if np.isinf(limit.tokens) and kept < limit.rows:
         return (f"{name}: keep asks for {limit.rows} rows, but only {kept} can be kept",)
+    if limit.rows and not kept:
+        return (
+            f"{name}: nothing can be kept: the best row has more than {limit.tokens:,.0f} tokens, or none has a text",
+        )
     return ()

@@ -30,8 +30,14 @@ def _as_set(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-TargetSets = Annotated[tuple[Annotated[TargetSet, BeforeValidator(_as_set)], ...], Field(min_length=1)]
-"""`[a.jsonl, {path: b.jsonl, weight: 2}]`"""
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict) else value
+
+
+TargetSets = Annotated[
+    tuple[Annotated[TargetSet, BeforeValidator(_as_set)], ...], Field(min_length=1), BeforeValidator(_as_list)
+]
+"""`a.jsonl`, or `[a.jsonl, {path: b.jsonl, weight: 2}]`"""
 
 
 class Targets(NamedTuple):

@@ -1,0 +1,181 @@
+"""Near-duplicate removal, side by side: `python bench/dedup.py [peers|scale|extremes] [--rows N ...] [--work DIR]`.
+
+Every tool runs in a process of its own, from Parquet to Parquet, each peer in an environment that this script makes.
+Wall time and peak memory are those of the whole process, imports included; the best of three runs counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from dedup_corpus import edited, extremes, known, real, write
+
+from stages.dedup.shingles import Sets, ascending, shingle
+from stages.dedup.texts import normalise
+
+HERE = Path(__file__).resolve().parent
+THRESHOLD = 0.8
+PEERS = {
+    "rensa RMinHash, words (README)": ("rensa", ["rensa"], "rensa.py", ["words", "RMinHash"]),
+    "rensa CMinHash, words": ("rensa", ["rensa"], "rensa.py", ["words", "CMinHash"]),
+    "rensa RMinHash, runs of 5 words": ("rensa", ["rensa"], "rensa.py", ["shingles", "RMinHash"]),
+    "datasketch MinHashLSH": ("datasketch", ["datasketch"], "datasketch.py", []),
+    "datatrove, 2 workers": ("datatrove", ["datatrove[io,processing]", "spacy"], "datatrove.py", []),
+    "text-dedup": ("text-dedup", ["text-dedup", "datasets<4", "dill<0.4"], "text_dedup.py", []),
+}
+
+
+class Cost(NamedTuple):
+    """Wall seconds, processor seconds and peak resident memory (MB) of a process."""
+
+    wall: float
+    cpu: float
+    peak_mb: float
+
+
+def measure(command: list[str], env: dict[str, str] | None = None) -> Cost:
+    """Run a command to its end. Raises RuntimeError with the end of what it said if it fails."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}
+    ) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(said.decode(errors="replace").strip().splitlines()[-1][:200])
+    return Cost(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def environment(work: Path, name: str, packages: list[str]) -> Path:
+    """The interpreter of a peer's environment, made on first use."""
+    folder = work / f"venv-{name}"
+    if not (folder / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin/pip", "install", "-q", "pyarrow", *packages], check=True)
+        (folder / "done").touch()
+    return folder / "bin/python"
+
+
+def true_copies(texts: list[str]) -> tuple[set[int], set[int]]:
+    """By brute force: rows like an earlier row that `first come, first kept` keeps, and rows like any other row."""
+    values, offsets = ascending(shingle(normalise(pa.array(texts), True, True), "word", 5))
+    holders: dict[int, list[int]] = {}
+    kept, dropped, alike = set[int](), set[int](), set[int]()
+    rare = _rarity(Sets(values, offsets))
+    for row in range(len(texts)):
+        one = values[offsets[row] : offsets[row + 1]]
+        # Two sets of similarity t share one of each one's (1 - t) * size + 1 rarest elements.
+        prefix = sorted(one.tolist(), key=rare.__getitem__)[: int((1 - THRESHOLD) * len(one)) + 1]
+        for other in {j for value in prefix for j in holders.get(value, ())}:
+            two = values[offsets[other] : offsets[other + 1]]
+            common = len(np.intersect1d(one, two, assume_unique=True))
+            if common >= THRESHOLD * (len(one) + len(two) - common):
+                alike |= {row, other}
+                dropped |= {row} if other in kept else set()
+        kept |= set() if row in dropped else {row}
+        for value in prefix:
+            holders.setdefault(value, []).append(row)
+    return dropped, alike
+
+
+def _rarity(sets: Sets) -> dict[int, tuple[int, int]]:
+    values, counts = np.unique(sets.values, return_counts=True)
+    return {value: (count, value) for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
+
+
+def peers(work: Path, runs: int) -> list[dict[str, Any]]:
+    """Everybody on the real corpus and on texts of known similarity."""
+    results = []
+    for name, texts in (("real", real()), ("known", known())):
+        path, truth = write(work / f"{name}.parquet", iter([texts])), true_copies(texts)
+        commands = {"curatrix": ([sys.executable, str(HERE / "dedup_peers/ours.py")], list[str]())}
+        for tool, (folder, packages, script, extra) in PEERS.items():
+            commands[tool] = ([str(environment(work, folder, packages)), str(HERE / "dedup_peers" / script)], extra)
+        for tool, (command, extra) in commands.items():
+            out = work / "out.parquet"
+            try:
+                whole = [*command, str(path), str(out), str(THRESHOLD), *extra]
+                costs = [measure(whole, {"PYTHONPATH": str(HERE.parent)} if tool == "curatrix" else None)]
+                costs += [measure(whole, {"PYTHONPATH": str(HERE.parent)} if tool == "curatrix" else None)
+                          for _ in range(runs - 1 if costs[0].wall < 20 else 0)]  # fmt: skip
+            except RuntimeError as error:
+                results.append({"corpus": name, "tool": tool, "error": str(error)})
+                continue
+            results.append({"corpus": name, "tool": tool, **min(costs)._asdict(), **quality(texts, out, *truth)})
+            print(results[-1], file=sys.stderr)
+    return results
+
+
+def quality(texts: list[str], out: Path, dropped: set[int], alike: set[int]) -> dict[str, Any]:
+    """What was dropped, how much of it resembles another row, and how much of what should go has gone."""
+    table = pq.read_table(out)
+    left: dict[str, int] = {}
+    for text in table["text"].to_pylist():
+        left[text] = left.get(text, 0) + 1
+    gone = set[int]()
+    for row, text in enumerate(texts):  # equal texts: the first are taken for those that stayed
+        left[text] = left.get(text, 0) - 1
+        gone |= {row} if left[text] < 0 else set()
+    return {
+        "dropped": len(gone),
+        "precision": round(len(gone & alike) / max(len(gone), 1), 4),
+        "recall": round(len(gone & dropped) / max(len(dropped), 1), 4),
+    }
+
+
+def whole_run(work: Path, name: str, path: Path) -> dict[str, Any]:
+    """`curate run` with `dedup` alone, from an empty store."""
+    for old in (work / "store", work / "run"):
+        shutil.rmtree(old, ignore_errors=True)
+    recipe = work / "recipe.yaml"
+    source = {"name": "rows", "path": str(path), "max_row_mb": 200}
+    recipe.write_text(yaml.safe_dump({"name": "b", "store": "store", "sources": [source], "stages": ["dedup"]}))
+    curate = Path(sys.executable).with_name("curate")
+    cost = measure([str(curate), "run", str(recipe), "--out", str(work / "run")])
+    manifest = json.loads((work / "run/manifest.json").read_bytes())
+    stage = manifest["stages"][0]
+    result = {
+        "corpus": name, "rows": stage["rows_in"], "kept": stage["kept"], **cost._asdict(),
+        "ingest_s": manifest["timings"]["ingest"], "dedup_s": stage["seconds"],
+        "export_s": manifest["timings"]["export"], "text_mb": path.stat().st_size / 1e6,
+    }  # fmt: skip
+    print(result, file=sys.stderr)
+    return result
+
+
+def main() -> None:
+    """Measure what was asked for and write it to bench/results/dedup-*.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["peers", "scale", "extremes"])
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("/tmp/curatrix-bench-dedup"))
+    chosen = parser.parse_args()
+    chosen.work.mkdir(parents=True, exist_ok=True)
+    if chosen.what == "peers":
+        results = peers(chosen.work, chosen.runs)
+    elif chosen.what == "scale":
+        paths = {rows: write(chosen.work / f"edited-{rows}.parquet", edited(rows)) for rows in chosen.rows}
+        results = [whole_run(chosen.work, f"{rows:,} edited", path) for rows, path in paths.items()]
+    else:
+        made = extremes(chosen.rows[-1]).items()
+        results = [whole_run(chosen.work, name, write(chosen.work / "extreme.parquet", rows)) for name, rows in made]
+    (HERE / f"results/dedup-{chosen.what}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
