@@ -108,7 +108,12 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         {**draft, "record_id": f"r{at}", "content_hash": "", "source": "made", "origin": ""}
         for at, draft in enumerate(drafts)
     ]
-    return pa.Table.from_pylist(named, schema=RECORD)
+    return canonical(named)
+
+
+def canonical(records: list[dict[str, Any]]) -> pa.Table:
+    """A table of canonical records given with their columns."""
+    return pa.Table.from_pylist(records, schema=RECORD)
 
 
 def make_run(folder: Path, rows: Iterable[Mapping[str, Any]], **keys: Any) -> Path:

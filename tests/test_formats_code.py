@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 from datasets import load_dataset
-from formats_rows import ALPACA, FUNCTIONAL, MATHS, PROBLEMS, REFERENCE, SOURCE, STDIO, TEXT, fenced, read, table
+from formats_rows import (
+    ALPACA,
+    FUNCTIONAL,
+    MATHS,
+    PROBLEMS,
+    REFERENCE,
+    SOURCE,
+    STDIO,
+    TEXT,
+    canonical,
+    fenced,
+    read,
+    table,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,11 +156,15 @@ def _changed(judge: dict[str, Any] | None = None, **columns: Any) -> dict[str, A
     return {**record, **columns, "judge": json.dumps(judge) if judge else None}
 
 
+def _called(tests: list[dict[str, str]], judge: dict[str, Any] | None = None) -> dict[str, Any]:
+    return _changed(judge, test_type="functional", entry_point="f", tests=tests)
+
+
 @pytest.mark.parametrize(
     ("record", "kind"),
     [
         (table([SOURCE]).to_pylist()[0], "source_tests"),
-        (table([REFERENCE]).to_pylist()[0], "source_tests"),
+        (table([REFERENCE]).to_pylist()[0], "reference_tests"),
         (table([ALPACA]).to_pylist()[0], "not_a_code_problem"),
         (_changed(tests=[]), "no_tests"),
         (_changed(tests=[{"file": "secret/1.in"}]), "no_tests"),
@@ -155,21 +172,18 @@ def _changed(judge: dict[str, Any] | None = None, **columns: Any) -> dict[str, A
         (_changed({"validation": "custom"}), "judge_rules"),
         (_changed({"float_tolerance": 1e-4}), "judge_rules"),
         (_changed(prompt=" "), "no_prompt"),
-        (_changed(test_type="functional", entry_point="f", tests=[{"input": '{"x": 1}', "output": "1"}]), "named_arguments"),
-        (_changed(test_type="functional", entry_point="f", tests=[{"input": "[]", "output": "1"}]), "no_arguments"),
-        (_changed(test_type="functional", entry_point="f", tests=[{"input": "[1]", "output": "9" * 5000}]), "unwritable"),
+        (_called([{"input": '{"x": 1}', "output": "1"}]), "named_arguments"),
+        (_called([{"input": "[]", "output": "1"}]), "no_arguments"),
+        (_called([{"input": "[1]", "output": "9" * 5000}]), "unwritable"),
         (
-            _changed(
-                {"output_may_be_wrapped": True},
-                test_type="functional", entry_point="f", tests=[{"input": "[1]", "output": "[1]"}],
-            ),
+            _called([{"input": "[1]", "output": "[1]"}], {"output_may_be_wrapped": True}),
             "wrapped_outputs",
         ),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", ["rllm", "open-r1"])
 def test_what_a_comparing_grader_cannot_check_is_named(shape: str, record: dict[str, Any], kind: str) -> None:
-    shaped = FORMATS[shape](table([STDIO]).from_pylist([record], schema=table([]).schema))
+    shaped = FORMATS[shape](canonical([record]))
     assert shaped.table.num_rows == 0
     assert [(one.record_id, one.kind) for one in shaped.untold] == [("r0", kind)]
 
@@ -182,7 +196,7 @@ def test_raw_text_is_nothing_to_check() -> None:
 def test_equal_tests_once_and_in_order() -> None:
     pairs = [("1", "a"), ("22", "b"), ("1", "a"), ("333", "c")]
     record = _changed(tests=[{"input": given, "output": wanted} for given, wanted in pairs])
-    (got,) = FORMATS["verl"](table([]).from_pylist([record], schema=table([]).schema)).table.to_pylist()
+    (got,) = FORMATS["verl"](canonical([record])).table.to_pylist()
     assert json.loads(got["reward_model"]["ground_truth"]) == {"inputs": ["1", "22", "333"], "outputs": ["a", "b", "c"]}
 
 
@@ -190,8 +204,8 @@ def test_equal_tests_once_and_in_order() -> None:
 @given(st.lists(st.tuples(st.lists(_VALUES, max_size=3), _VALUES), min_size=1, max_size=4))
 def test_any_call_reaches_the_reward_unchanged(calls: list[tuple[list[Any], Any]]) -> None:
     tests = [{"input": json.dumps(given), "output": json.dumps(wanted)} for given, wanted in calls]
-    record = _changed(test_type="functional", entry_point="f", tests=tests)
-    (got,) = FORMATS["verl"](table([]).from_pylist([record], schema=table([]).schema)).table.to_pylist()
+    record = _called(tests)
+    (got,) = FORMATS["verl"](canonical([record])).table.to_pylist()
     before, after = problem(record), problem(record_of(got["reward_model"]["ground_truth"], got["extra_info"]))
     assert (after.kind, after.entry) == (before.kind, before.entry)
     assert [(check.input, check.output) for check in after.checks] == [(c.input, c.output) for c in before.checks]
@@ -201,8 +215,8 @@ def test_any_call_reaches_the_reward_unchanged(calls: list[tuple[list[Any], Any]
 @given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=9)), min_size=1, max_size=4, unique=True))
 def test_any_text_reaches_the_reward_unchanged(pairs: list[tuple[str, str]]) -> None:
     record = _changed(tests=[{"input": given, "output": wanted} for given, wanted in pairs])
-    (got,) = FORMATS["verl"](table([]).from_pylist([record], schema=table([]).schema)).table.to_pylist()
+    (got,) = FORMATS["verl"](canonical([record])).table.to_pylist()
     after = problem(record_of(got["reward_model"]["ground_truth"], got["extra_info"]))
     assert {(check.input, check.output) for check in after.checks} == set(pairs)
-    (row,) = FORMATS["rllm"](table([]).from_pylist([record], schema=table([]).schema)).table.to_pylist()
+    (row,) = FORMATS["rllm"](canonical([record])).table.to_pylist()
     assert [(test["input"], test["output"]) for test in read(row)["tests"]] == pairs

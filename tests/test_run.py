@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
 import duckdb
+import fsspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from makes import alpaca_rows, run_here, tree, write_jsonl, write_recipe
+from makes import alpaca_rows, nothing, run_here, tree, write_jsonl, write_recipe
 
 from pipelines import registry
+from pipelines.executor import LocalExecutor
+from pipelines.progress import Silent
+from pipelines.recipe_file import load_recipe
+from pipelines.run import Settings, run
+from pipelines.store import Store
 from reports.catalog import catalog_sql
 from schemas.errors import GateError, RecipeError, RunError
 from stages.contract import Decisions, Scores, Stage, State
@@ -297,3 +304,37 @@ def test_every_related_id_is_a_record_of_the_run(tmp_path: Path) -> None:
     related = {row["related_id"] for row in decisions if not row["keep"]}
     assert len(related) == 40
     assert related <= known
+
+
+def test_a_datasets_folder_and_an_fsspec_url_are_sources(tmp_path: Path) -> None:
+    rows = alpaca_rows(30)
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    url = "memory://made/rows.jsonl"
+    with fsspec.open(url, "w") as handle:
+        handle.write("".join(json.dumps(row) + "\n" for row in alpaca_rows(20, seed=1)))
+    sources = [{"name": "saved", "dataset": "saved"}, {"name": "remote", "path": url}]
+    manifest = run_here(write_recipe(tmp_path, sources=sources), tmp_path / "out", tmp_path / "store")
+    assert {source["name"]: source["rows"] for source in manifest["sources"]} == {"saved": 30, "remote": 20}
+    prompts = pq.read_table(tmp_path / "out/data")["prompt"].to_pylist()
+    assert prompts[:30] == [row["instruction"] for row in rows]
+
+
+def test_files_of_an_archive_are_understood_one_by_one(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in/a.jsonl", alpaca_rows(5))
+    write_jsonl(tmp_path / "in/b.jsonl", [{"text": f"plain text number {n}"} for n in range(5)])
+    with tarfile.open(tmp_path / "both.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "in", arcname="in")
+    recipe = write_recipe(tmp_path, sources=[{"name": "s", "path": "both.tar.gz"}])
+    manifest = run_here(recipe, tmp_path / "out", tmp_path / "store")
+    assert manifest["sources"][0]["files"][0]["adapter"] == "alpaca, text"
+    assert manifest["splits"] == {"train": 10}
+
+
+def test_limit_reads_only_the_first_rows_of_every_file(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in/a.jsonl", alpaca_rows(50))
+    write_jsonl(tmp_path / "in/b.jsonl", alpaca_rows(3, seed=1))
+    recipe = load_recipe(write_recipe(tmp_path, sources=[{"name": "s", "path": "in"}]))
+    with LocalExecutor(1) as executor:
+        settings = Settings(tmp_path / "out", Store(tmp_path / "store"), executor, Silent(), nothing, limit=10)
+        manifest = run(recipe, settings)
+    assert manifest["splits"] == {"train": 13}

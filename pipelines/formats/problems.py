@@ -44,6 +44,8 @@ def tests_of(record: Record) -> Tests:
 def data_tests(record: Record) -> Tests:
     """Tests of a Python problem that a grader which only compares can run. BadRow for anything else."""
     tests = tests_of(record)
+    if tests.kind == "reference":
+        raise BadRow("reference_tests", "right values are what the reference returns, they are not written down")
     if tests.kind not in ("stdio", "functional"):
         raise BadRow("source_tests", "the tests are source, not input and output")
     if (record["language"] or "python") != "python":
