@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,19 +44,24 @@ class Cost(NamedTuple):
     peak_mb: float
 
 
+# A process starts with the peak of the one it was forked from, so a small one stands between this and what is measured.
+LAUNCHER = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+sys.exit(done.returncode)
+"""
+
+
 def measure(command: list[str], env: dict[str, str] | None = None) -> Cost:
     """Run a command to its end. Raises RuntimeError with the end of what it said if it fails."""
-    started = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, **(env or {})}
-    ) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(said.decode(errors="replace").strip().splitlines()[-1][:200])
-    return Cost(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    whole = [sys.executable, "-I", "-S", "-c", LAUNCHER, *command]
+    done = subprocess.run(whole, capture_output=True, env={**os.environ, **(env or {})})
+    if done.returncode:
+        raise RuntimeError((done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1][:200])
+    return Cost(*json.loads(done.stdout))
 
 
 def environment(work: Path, name: str, packages: list[str]) -> Path:

@@ -268,3 +268,12 @@ def test_taco_tests_survive_their_encoding(pairs: list[tuple[str, str]], literal
     row = {"question": "q", "input_output": repr(data) if literal else orjson.dumps(data).decode()}
     (draft,) = adapt(row, adapter("io_problem"))
     assert [(test["input"], test["output"]) for test in draft.get("tests", [])] == pairs
+
+
+def test_a_body_that_reuses_the_name_of_its_function_still_continues_the_prompt() -> None:
+    row = {
+        "task_id": "js/1", "prompt": "function choose(n, k) {\n", "entry_point": "choose", "language": "javascript",
+        "canonical_solution": "  let choose = 1;\n  return choose;\n}\n", "test": "if (choose(1, 1) !== 1) throw 'no'",
+    }  # fmt: skip
+    (draft,) = adapt(row, adapter("humaneval"))
+    assert draft["solutions"][0]["code"] == row["prompt"] + row["canonical_solution"]

@@ -21,6 +21,7 @@ from stages.contract import Decisions
 from stages.dsir import ngrams
 from stages.dsir.ngrams import ngram_column
 from stages.dsir.stage import Dsir
+from stages.zipfit.ranking import tie_breaker
 
 CODE = ["def f(x): return x + 1", "for i in range(10): print(i)", "def g(n): return n * 2"]
 PROSE = ["The cat sat on the mat.", "It was a dark and stormy night.", "She sold sea shells by the sea shore."]
@@ -125,3 +126,10 @@ def test_contradictory_parameters() -> None:
         Dsir(target=("t",), keep=1, choose="gumbel", normalise="per_token")
     with pytest.raises(ValidationError):
         Dsir(target=(), keep=1)
+
+
+def test_tie_breakers_are_the_leading_digits() -> None:
+    hashes = ["00ff00ff00ff00ffaaaaaaaaaaaaaaaa", "0123456789abcdef0000000000000000", "f" * 32]
+    column = pa.array(["x" * 32, *hashes])[1:]
+    assert tie_breaker(column).tolist() == [int(text[:16], 16) for text in hashes]
+    assert len(tie_breaker(column[:0])) == 0

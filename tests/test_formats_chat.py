@@ -84,6 +84,7 @@ def _chat(*turns: dict[str, Any], **columns: Any) -> pa.Table:
 
 USER = {"role": "user", "content": "q"}
 ANSWER = {"role": "assistant", "content": "a"}
+RESULT = {"role": "tool", "content": "1"}
 CALL = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{}"}]}
 
 
@@ -96,12 +97,12 @@ CALL = {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{}"}]}
         ("messages", _chat(USER, ANSWER, tools='{"a": 1}'), "bad_tools"),
         ("prompt-completion", _chat(USER, ANSWER, USER), "no_answer"),
         ("prompt-completion", _chat(ANSWER), "no_prompt"),
-        ("alpaca", _chat(USER, CALL, {"role": "tool", "content": "1"}, ANSWER), "tools"),
+        ("alpaca", _chat(USER, CALL, RESULT, ANSWER), "tools"),
         ("alpaca", _chat(USER, USER, ANSWER), "not_alternating"),
         ("alpaca", _chat(USER, ANSWER, USER), "not_alternating"),
         ("alpaca", _chat(USER, {**ANSWER, "weight": 0.0}, USER, ANSWER), "weights"),
-        ("sharegpt", _chat(USER, {**CALL, "content": "hm"}, {"role": "tool", "content": "1"}, ANSWER), "text_beside_call"),
-        ("sharegpt", _chat(USER, CALL, {"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}), "not_alternating"),
+        ("sharegpt", _chat(USER, {**CALL, "content": "hm"}, RESULT, ANSWER), "text_beside_call"),
+        ("sharegpt", _chat(USER, CALL, RESULT, RESULT), "not_alternating"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_told_is_named(shape: str, records: pa.Table, kind: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from adapter_data import load
 from datasets import load_dataset
 from formats_rows import (
     ALPACA,
@@ -149,6 +150,36 @@ def test_answers_are_ground_truth_too() -> None:
     assert got["reward_model"] == {"style": "rule", "ground_truth": "4"}
     assert (got["ability"], got["prompt"]) == ("reasoning", [{"role": "user", "content": "2+2?"}])
     assert FORMATS["trl"](table([MATHS])).table.to_pylist()[0]["answer"] == "4"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("code/humaneval.jsonl.gz", {"verl": 164, "trl": 164, "rllm": 0, "open-r1": 0}),
+        ("code/mbpp_plus_v0.1.0_ids_le_600.jsonl.gz", {"verl": 288, "trl": 288, "rllm": 0, "open-r1": 0}),
+        ("code/sandboxfusion_code_eval_code_contests.jsonl.gz", {"verl": 20, "trl": 20, "rllm": 20, "open-r1": 20}),
+        ("code/quixbugs_python.jsonl.gz", {"verl": 40, "trl": 40, "rllm": 31, "open-r1": 31}),
+    ],
+)
+def test_real_problems(name: str, told: dict[str, int], shared_data: Path) -> None:
+    records = table(load(shared_data / name))
+    rows = {shape: FORMATS[shape](records).table.to_pylist() for shape in told}
+    assert {shape: len(made) for shape, made in rows.items()} == told
+    for before, row in zip(records.to_pylist(), rows["verl"], strict=True):
+        extra = row["extra_info"]
+        after, wanted = problem(record_of(row["reward_model"]["ground_truth"], extra)), problem(before)
+        assert (after.kind, after.entry if wanted.kind != "stdio" else wanted.entry) == (wanted.kind, wanted.entry)
+        if wanted.kind in ("source", "reference"):
+            assert (after.test_code, after.preamble) == (wanted.test_code, wanted.preamble)
+        read_as = _parsed if wanted.kind == "functional" else str
+        assert {(read_as(check.input), read_as(check.output)) for check in after.checks} == {
+            (read_as(check.input), read_as(check.output)) for check in wanted.checks
+        }
+
+
+def _parsed(text: str) -> str:
+    """JSON in one spelling."""
+    return json.dumps(json.loads(text))
 
 
 def _changed(judge: dict[str, Any] | None = None, **columns: Any) -> dict[str, Any]:

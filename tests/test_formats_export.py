@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -159,3 +160,14 @@ def test_command(run: Path, tmp_path: Path) -> None:
     assert (strict.returncode, strict.stdout) == (3, "")
     assert read_json(tmp_path / "out/export.json")["format"] == "trl"
     assert curate(run, "--to", "nope", "--out", tmp_path / "new").returncode == 2
+
+
+def test_docs_name_every_format_column_and_reason() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/exports.md").read_text()
+    sources = "".join(path.read_text() for path in Path(exporting.__file__).with_name("formats").glob("*.py"))
+    for name, shape in FORMATS.items():
+        assert f"| `{name}` |" in page
+        assert all(f"`{column}`" in page for column in shape.schema.names)
+    reasons = set(re.findall(r'BadRow\(\s*"(\w+)"', sources))
+    assert len(reasons) > 15
+    assert not [kind for kind in reasons if f"`{kind}`" not in page]

@@ -7,15 +7,23 @@ import random
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from makes import write_jsonl
 from pools import MemoryPool, records
 from rich.console import Console
 
+from pipelines.executor import LocalExecutor
+from pipelines.intake import source_units, take_in
+from pipelines.pool import RunPool
+from pipelines.progress import Silent
+from pipelines.recipe import Source
+from pipelines.store import Store
 from reports import target_overlap
 from reports.target import TargetCheck, check_target
 from reports.target_trial import Hidden, folds, prepare_field, sizes, surely_better
@@ -193,3 +201,17 @@ def grams(text: str) -> set[tuple[str, ...]]:
     words = text.split()
     runs = {tuple(words[k : k + 5]) for k in range(len(words) - 4)}
     return runs or ({tuple(words)} if words else set())
+
+
+def test_pools_as_a_run_has_them(tmp_path: Path) -> None:
+    def pool(name: str, texts: Sequence[str]) -> RunPool:
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": text} for text in texts])
+        units = source_units(Source(name=name, path=f"{name}.jsonl"), tmp_path, None)
+        with LocalExecutor(1) as executor:
+            taken = take_in(units, Store(tmp_path / "store"), executor, Silent())
+        return RunPool.open([part for one in taken for part in one.record_parts()])
+
+    code = made(_CODE, 30, 2)
+    found = check_target(pool("rows", [*made(_PROSE, 200, 1), code[4]]), pool("target", code), "text", 0, 150)
+    assert (found.leakage.pool_equal, found.tested) == (1, 30)
+    assert found.trials[0].recall > 0.9

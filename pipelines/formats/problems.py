@@ -13,8 +13,9 @@ TOLD_BY: Final = (
     "kind", "prompt", "messages", "language", "tests", "test_code", "test_type", "entry_point", "solutions", "judge",
 )  # fmt: skip
 """The columns that these functions look at."""
-_OWN_RULES: Final = ("float_tolerance", "float_absolute_tolerance", "float_relative_tolerance", "validators")
-_FLAGS: Final = ("interactive", "case_sensitive", "space_change_sensitive")
+_OWN_RULES: Final = (
+    "float_tolerance", "float_absolute_tolerance", "float_relative_tolerance", "interactive", "space_change_sensitive",
+)  # fmt: skip
 
 
 class Tests(NamedTuple):
@@ -51,7 +52,7 @@ def data_tests(record: Record) -> Tests:
     if (record["language"] or "python") != "python":
         raise BadRow("other_language", f"the problem is for {record['language']}")
     judge = tests.judge
-    if judge.get("validation", "default") != "default" or any(judge.get(name) for name in (*_OWN_RULES, *_FLAGS)):
+    if judge.get("validation", "default") != "default" or any(judge.get(name) for name in _OWN_RULES):
         raise BadRow("judge_rules", "the problem's judge has rules of its own")
     if judge.get("output_may_be_wrapped") and any(_wrapped(wanted) for _, wanted in tests.pairs):
         raise BadRow("wrapped_outputs", "a right value may lie in a list of one, and the grader would not take it out")

@@ -49,9 +49,13 @@ def add_source_tests(draft: Draft, source: str) -> Draft:
 
 
 def whole_program(prompt: str, solution: str, entry_point: str | None) -> str:
-    """The program that a solution stands for: itself where it defines the entry point, else the prompt it continues."""
+    """The program that a solution stands for: itself where it defines the entry point, else the prompt it continues.
+
+    Code that starts indented goes on where the prompt stopped, whatever it defines on its way.
+    """
     name = (entry_point or "").rpartition(".")[2]
-    if name and re.search(
+    goes_on = solution.lstrip("\n")[:1] in (" ", "\t")
+    if name and not goes_on and re.search(
         rf"^\s*(?:async\s+)?(?:def|class|function|const|let|var)\s+{re.escape(name)}\b", solution, re.M
     ):
         return solution

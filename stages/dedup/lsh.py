@@ -63,11 +63,11 @@ def band_keys(signatures: Signatures, first: int, out: Hashes, places: Ints, row
 
 
 @jit
-def bucket_pairs(keys: Hashes, bits: int, fixed: int, served: Bools, large: Bools, out: Hashes) -> int:
+def bucket_pairs(keys: Hashes, bits: int, fixed: int, served: Bools, large: Bools, most: int, out: Hashes) -> int:
     """Pairs (smaller number in the high half) of documents that share a bucket, written to `out` as far as it is long.
 
-    `keys` ascend. The first `fixed` documents are not compared with each other. In large buckets only the first
-    leaders that are not `served` yet meet the others; they become `served`, and all members become `large`. Returns
+    `keys` ascend. The first `fixed` documents are not compared with each other. In large buckets only the `most`
+    first that are not `served` yet meet the others; they become `served`, and all members become `large`. Returns
     the number of pairs. With an empty `out` nothing is marked, so that a first call can count.
     """
     shift, low = np.uint64(bits), (_ONE << np.uint64(bits)) - _ONE
@@ -85,7 +85,7 @@ def bucket_pairs(keys: Hashes, bits: int, fixed: int, served: Bools, large: Bool
             i = np.int64(keys[p] & low)
             if not small:
                 large[i] = large[i] or len(out) > 0
-                if leaders == LEADERS or served[i]:
+                if leaders == most or served[i]:
                     continue
                 leaders += 1
                 served[i] = len(out) > 0
@@ -97,14 +97,14 @@ def bucket_pairs(keys: Hashes, bits: int, fixed: int, served: Bools, large: Bool
     return found
 
 
-def pairs_of_band(keys: Hashes, fixed: int, served: Bools, large: Bools) -> Hashes:
+def pairs_of_band(keys: Hashes, fixed: int, served: Bools, large: Bools, most: int = LEADERS) -> Hashes:
     """The pairs to compare within one band, packed as by `bucket_pairs`; sorts `keys`, marks `served` and `large`."""
     keys.sort()
     bits = number_bits(len(keys))
-    room = bucket_pairs(keys, bits, fixed, served, large, np.empty(0, dtype=np.uint64))
+    room = bucket_pairs(keys, bits, fixed, served, large, most, np.empty(0, dtype=np.uint64))
     out = np.empty(room, dtype=np.uint64)
     if room:
-        bucket_pairs(keys, bits, fixed, served, large, out)
+        bucket_pairs(keys, bits, fixed, served, large, most, out)
     return out
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from stages.dedup.joined import Joined
-from stages.dedup.lsh import Bools, Ints, band_keys, number_bits, pairs_of_band, unpack
+from stages.dedup.lsh import LEADERS, Bools, Ints, band_keys, number_bits, pairs_of_band, unpack
 from stages.dedup.resolve import NO_EDGES, Edges, Outcome, resolve
 from stages.dedup.shingles import Hashes
 from stages.dedup.sketch import Signatures
@@ -66,6 +66,7 @@ class _Finder:
         self._rows, self._place, self._sizes, self._plan = rows, place, sizes, plan
         self._leaders: list[Ints] = [np.empty(0, dtype=np.int64)] * plan.bands
         self.large = np.zeros(len(sizes), dtype=np.bool_)
+        self._most = 1  # one leader is enough where all are alike; who differs from it meets more
 
     def pairs(self, active: Bools) -> tuple[Hashes, bool]:
         """New packed pairs among the active documents, ascending, and whether a large bucket got new leaders."""
@@ -82,6 +83,7 @@ class _Finder:
                     if found > PAIR_ROOM:
                         parts = [np.unique(np.concatenate(parts))]
                         found = 0
+        self._most = LEADERS
         return np.unique(np.concatenate(parts)), more > 0
 
     def _band(self, band: int, keys: Hashes, numbers: Ints) -> tuple[Hashes, int]:
@@ -90,7 +92,7 @@ class _Finder:
         before = int(served.sum())
         large = np.zeros(len(numbers), dtype=np.bool_)
         fixed = int(np.searchsorted(numbers, self._plan.fixed))
-        better, worse = unpack(pairs_of_band(keys, fixed, served, large))
+        better, worse = unpack(pairs_of_band(keys, fixed, served, large, self._most))
         self._leaders[band] = np.union1d(self._leaders[band], numbers[served])
         self.large[numbers[large]] = True
         better, worse = numbers[better], numbers[worse]

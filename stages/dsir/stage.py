@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from stages.contract import DECIDES, Decisions, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, IntArray, Scores, Stage, State
 from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
 from stages.text import TEXT_COLUMNS, On, render
-from stages.zipfit.ranking import Keep, best_first, mask, quota, reasons, shortfall, tie_breaker, within
+from stages.zipfit.ranking import Keep, Ties, best_first, mask, quota, reasons, shortfall, tie_breaker, within
 from stages.zipfit.targets import TargetSets, read_targets, target_sources
 
 Floats = npt.NDArray[np.float64]
@@ -69,9 +69,7 @@ class Dsir(Stage):
     def decide(self, scores: Scores) -> Decisions:
         """Draw or take rows by log importance weight, which is also the score of every row."""
         weight = self.weights(scores)
-        table = scores.table(["n_tokens", "content_hash"])
-        tokens = pc.fill_null(table["n_tokens"], -1).cast(pa.int64()).to_numpy()
-        ties = tie_breaker(table["content_hash"].combine_chunks())
+        tokens, ties = _sizes(scores)
         short = (tokens >= 0) & (tokens < self.min_words)
         ranked = np.where(short, np.nan, weight + self._noise(ties))
         limit = quota(self.keep, len(weight))
@@ -102,3 +100,12 @@ class Dsir(Stage):
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         uniform = ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) + 0.5
         return np.asarray(-np.log(-np.log(uniform / 2.0**53)))
+
+
+def _sizes(scores: Scores) -> tuple[IntArray, Ties]:
+    """Words of every row, -1 where there is no text, and tie breakers."""
+    tokens, ties = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    for batch in scores.scores(["n_tokens", "content_hash"]):
+        tokens.append(pc.fill_null(batch["n_tokens"], -1).cast(pa.int64()).to_numpy())
+        ties.append(tie_breaker(batch["content_hash"]))
+    return np.concatenate(tokens), np.concatenate(ties)

@@ -139,7 +139,7 @@ def _cascade_note(found: Found, rows: int) -> str:
 def _detail(found: Found, dsir: Floats, mode: str) -> pa.StringArray:
     """What the score was made of, as JSON."""
     name = "gain" if mode == "debiased" else "alignment"
-    pieces = [pa.array(np.where(found.is_exact, f'{{"exact":true,"{name}":', f'{{"exact":false,"{name}":'))]
+    pieces = [pc.if_else(pa.array(found.is_exact), f'{{"exact":true,"{name}":', f'{{"exact":false,"{name}":')]
     pieces.append(_numbers(found.value))
     if mode == "debiased":
         pieces += [pa.scalar(',"dsir":'), _numbers(dsir)]

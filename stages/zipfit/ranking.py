@@ -7,11 +7,13 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
 from stages.contract import BoolArray, IntArray
 
 Floats = npt.NDArray[np.float64]
+_DIGITS = 32
 Ties = npt.NDArray[np.uint64]
 
 
@@ -61,15 +63,22 @@ def mask(rows: IntArray, n_rows: int) -> BoolArray:
 
 
 def tie_breaker(content_hash: pa.StringArray) -> Ties:
-    """The first 64 bits of hexadecimal content hashes."""
-    digits = np.array(content_hash.to_pylist(), dtype="S32").view("S16").reshape(-1, 2)[:, 0]
-    return np.array([int(item, 16) for item in digits.tolist()], np.uint64)
+    """The first 64 bits of hexadecimal content hashes (32 digits each)."""
+    column = content_hash.cast(pa.large_binary())
+    _, offsets, data = column.buffers()
+    if not len(column):
+        return np.zeros(0, np.uint64)
+    start = int(np.frombuffer(offsets, np.int64, count=1, offset=8 * column.offset)[0])
+    digits = np.frombuffer(data, np.uint8, count=_DIGITS * len(column), offset=start).reshape(-1, _DIGITS)[:, :16]
+    nibbles = np.where(digits < ord("a"), digits - ord("0"), digits - ord("a") + 10).astype(np.uint8)
+    return (nibbles[:, ::2] << 4 | nibbles[:, 1::2]).view(">u8").ravel().astype(np.uint64)
 
 
 def reasons(score: Floats, keep: BoolArray, what: str) -> pa.StringArray:
     """Why each row stays or goes; `what` names the score."""
-    dropped = np.where(np.isnan(score), "no text to compare", f"{what} below the cut")
-    return pa.array(np.where(keep, f"kept: {what} within the quota", dropped), pa.string())
+    # Not numpy's strings, which take four bytes for each character of the longest.
+    dropped = pc.if_else(pa.array(np.isnan(score)), "no text to compare", f"{what} below the cut")
+    return pc.if_else(pa.array(keep), f"kept: {what} within the quota", dropped)
 
 
 def shortfall(name: str, kept: int, limit: Quota) -> tuple[str, ...]:
