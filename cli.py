@@ -16,6 +16,8 @@ from pipelines import inspection
 from pipelines.demo import DEMO_OUT, write_example
 from pipelines.executor import LocalExecutor
 from pipelines.exporting import explained, export_run
+from pipelines.extras import read_records
+from pipelines.files import write_bytes
 from pipelines.formats import FORMATS
 from pipelines.plan import plan as make_plan
 from pipelines.progress import reporter_for_terminal
@@ -26,6 +28,7 @@ from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
 from schemas.errors import CuratrixError
+from stages.text import On
 
 app = typer.Typer(
     name="curate", no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -213,6 +216,29 @@ def export(
     for line in explained(result):
         print(line, file=sys.stderr)
     _json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
+
+
+@app.command(
+    name="check-target", epilog="Example: `curate check-target evals/target.jsonl --pool data/*.jsonl --plot t.svg`"
+)
+def check_target(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="File, folder or glob of target rows.")],
+    pool: Annotated[list[str], typer.Option(help="File, folder or glob of the rows to choose from; repeatable.")],
+    on: Annotated[On, typer.Option(help="What is compared.")] = "text",
+    sample: Annotated[int, typer.Option(min=100, help="Rows of the pool to look at.")] = 5000,
+    seed: int = 0,
+    plot: Annotated[Path | None, typer.Option(help="Also write the plot, as SVG.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Is this target set good? Needle test, size, leakage, redundancy; a recommendation of mode."""
+    store = open_store(None, Path())
+    with LocalExecutor() as local:
+        wanted = read_records("target", [target], Path.cwd(), store, local)
+        rows = read_records("pool", pool, Path.cwd(), store, local)
+    found, view, picture = reports.check_target(rows, wanted, on, seed, sample)
+    if plot is not None:
+        write_bytes(plot, picture.encode())
+    _either(as_json, found, view)
 
 
 @app.command()

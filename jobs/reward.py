@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Self
 
+from schemas.adapters.io_tests import read_tests
 from stages.sandbox import Limits, Sandbox, default_workers
 from stages.verify import Verdict, verify_code
 
@@ -124,24 +125,18 @@ def text_of(completion: Any) -> str:
 def record_of(ground_truth: Any, extra: Any = None) -> dict[str, Any]:
     """Record columns from where trainers keep them: JSON text or a mapping, with more in `extra_info`.
 
-    Plain test data counts too: `{"inputs": […], "outputs": […], "fn_name"?}`, or a list of input/output pairs.
+    Plain test data counts too: `{"inputs": […], "outputs": […], "fn_name"?}`, a list of LiveCodeBench cases, or
+    open-r1's `{"language", "test_cases"}`. Raises BadRow for tests of any other shape.
     """
     value = json.loads(ground_truth) if isinstance(ground_truth, str) else ground_truth
     more = {key: extra[key] for key in _COLUMNS if isinstance(extra, Mapping) and extra.get(key) is not None}
-    if isinstance(value, Mapping) and "inputs" in value:
-        return {**more, **_from_pairs(list(zip(value["inputs"], value["outputs"], strict=True)), value.get("fn_name"))}
-    if isinstance(value, Sequence):
-        return {**more, **_from_pairs([(test["input"], test["output"]) for test in value], None)}
-    return {**more, **dict(value or {})}
-
-
-def _from_pairs(pairs: Sequence[tuple[Any, Any]], name: Any) -> dict[str, Any]:
-    def written(value: Any) -> str:
-        return value if isinstance(value, str) and not name else json.dumps(value)
-
-    tests = [{"input": written(given), "output": written(wanted)} for given, wanted in pairs]
-    kind = "functional" if name else "stdio"
-    return {"tests": tests, "test_type": kind, "entry_point": name or None}
+    if isinstance(value, Mapping) and "test_cases" in value:
+        more.setdefault("language", value.get("language") or "python")
+        value = value["test_cases"]
+    if isinstance(value, Mapping) and "inputs" not in value:
+        return {**more, **value}
+    found = read_tests(value, "ground_truth")
+    return {**more, "tests": found.tests, "test_type": found.test_type, "entry_point": found.entry_point}
 
 
 def trl_reward(reward: CodeReward) -> Callable[..., list[float]]:

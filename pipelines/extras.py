@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,14 @@ def _units(label: str, role: str, paths: tuple[str, ...], base: Path) -> list[Un
         return source_units(Source(name=f"{label}.{role}", path=paths), base, None)
     except RecipeError as error:
         raise RecipeError(f"stage '{label}', {role}: {error}") from error
+
+
+def read_records(name: str, paths: Sequence[str], base: Path, store: Store, executor: Executor) -> RunPool:
+    """The records of some files, read as any source is. Raises RecipeError where there is not one usable record."""
+    units = source_units(Source(name=name, path=tuple(paths)), base, None)
+    taken = take_in(units, store, executor, Silent())
+    _check(name, "files", taken, Silent())
+    return RunPool.open([part for item in taken for part in item.record_parts()])
 
 
 def open_extras(units: ExtraUnits, store: Store, executor: Executor, reporter: Reporter) -> dict[str, Extras]:

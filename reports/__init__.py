@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from reports import checkup, counts, difference_view, story_view
+from reports import checkup, counts, difference_view, story_view, target_view
+from reports import target as target_check
 from reports.demo_view import demo_view
 from reports.difference import difference
 from reports.documents import documents, write_report
@@ -21,8 +22,11 @@ from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
 from reports.story import story
 from reports.views import inspection_view, plan_view, stages_view, store_entries, store_view
+from stages.contract import Pool
+from stages.text import On
 
 __all__ = [
+    "check_target",
     "demo_view",
     "diff",
     "doctor",
@@ -83,3 +87,11 @@ def funnel_view(directory: Path) -> RenderableType:
 def manifest_view(manifest: Mapping[str, Any]) -> RenderableType:
     """The funnel of a manifest that may belong to no directory (`curate redecide`)."""
     return counts.render(parse(manifest))
+
+
+def check_target(
+    pool: Pool, target: Pool, on: On, seed: int, sample: int
+) -> tuple[dict[str, Any], RenderableType, str]:
+    """Whether a target set is good: facts, a view, and a plot as SVG. Raises as `reports.target.check_target` does."""
+    found = target_check.check_target(pool, target, on, seed, sample)
+    return found.to_dict(), target_view.render(found), target_view.plot(found)

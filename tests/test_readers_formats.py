@@ -149,12 +149,17 @@ def test_cut_columnar_files_are_told(tmp_path: Path, keep: float) -> None:
 @SETTINGS
 @given(
     st.lists(
-        st.dictionaries(st.text("abc", min_size=1, max_size=3), YAML_CELLS | st.integers() | st.lists(YAML_CELLS, max_size=2),
-                        min_size=1, max_size=3),
-        min_size=1, max_size=6,
+        st.dictionaries(
+            st.text("abc", min_size=1, max_size=3),
+            YAML_CELLS | st.integers() | st.lists(YAML_CELLS, max_size=2),
+            min_size=1,
+            max_size=3,
+        ),
+        min_size=1,
+        max_size=6,
     ),
     st.integers(1, 200),
-)  # fmt: skip
+)
 def test_yaml_round_trips(tmp_path: Path, values: list[Any], chunk_bytes: int) -> None:
     path = write(tmp_path, yaml.safe_dump(values, allow_unicode=True).encode(), "x.yaml")
     assert values_of(rows_of(path, chunk_bytes=chunk_bytes)) == values

@@ -54,7 +54,11 @@ def test_environment_variables_are_used_but_not_written_down(tmp_path: Path, mon
         ("sources:\n  - {path: a}\nstages:\n  - dedpu: {}\n", 4, ["unknown stage 'dedpu'", "did you mean 'dedup'"]),
         ("sources:\n  - {path: a}\nstages:\n  - dedup:\n      treshold: 1\n", 5, ["'treshold'", "'threshold'"]),
         ("sources:\n  - {path: a}\nstages:\n  - dedup: {threshold: high}\n", 4, ["threshold", "number", "'high'"]),
-        ("sources:\n  - {path: a}\nstages:\n  - dedup: {threshold: 7}\n", 4, ["threshold", "less than or equal to 1", "7"]),
+        (
+            "sources:\n  - {path: a}\nstages:\n  - dedup: {threshold: 7}\n",
+            4,
+            ["threshold", "less than or equal to 1", "7"],
+        ),
         ("sources:\n  - {pth: a}\n", 2, ["'pth'", "did you mean 'path'"]),
         ("sources:\n  - {name: x}\n", 2, ["'path' or 'dataset'"]),
         ("sources:\n  - {name: x, path: a}\n  - {name: x, path: b}\n", 1, ["two sources are called 'x'"]),

@@ -55,8 +55,10 @@ def whole_program(prompt: str, solution: str, entry_point: str | None) -> str:
     """
     name = (entry_point or "").rpartition(".")[2]
     goes_on = solution.lstrip("\n")[:1] in (" ", "\t")
-    if name and not goes_on and re.search(
-        rf"^\s*(?:async\s+)?(?:def|class|function|const|let|var)\s+{re.escape(name)}\b", solution, re.M
+    if (
+        name
+        and not goes_on
+        and re.search(rf"^\s*(?:async\s+)?(?:def|class|function|const|let|var)\s+{re.escape(name)}\b", solution, re.M)
     ):
         return solution
     return prompt + solution

@@ -1,8 +1,8 @@
 """Near copies: band the signatures, compare what shares a bucket for real, resolve around the survivors.
 
 Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. Memory: half of
-`Plan.memory` for band keys (the signatures are streamed once per group of bands), half for shingle sets, the pairs,
-and some 60 bytes per document.
+`Plan.memory` for band keys (the signatures are streamed once per group of bands), half for shingle sets, and
+beside them the pairs and a few integers per document.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Dedup(Stage):
     )
     priority: tuple[str, ...] = Field((), description="Sources, the most wanted first.", json_schema_extra=DECIDES)
     memory_mb: int = Field(
-        512, ge=1, description="What deciding may hold beside some 150 bytes per row.", json_schema_extra=DECIDES
+        512, ge=1, description="Megabytes for band keys and shingle sets while deciding.", json_schema_extra=DECIDES
     )
 
     @model_validator(mode="after")

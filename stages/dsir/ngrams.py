@@ -26,6 +26,7 @@ NGRAMS: Final = pa.list_(pa.uint16())
 
 _WORD: Final = regex.compile(r"\w+|[^\w\s]+")
 _REMEMBERED: Final = 1 << 18
+_PIECE: Final = 1_024  # texts as lists of words at a time: these take ten times the memory of the text
 
 
 def words(text: str) -> list[str]:
@@ -35,17 +36,27 @@ def words(text: str) -> list[str]:
 
 def ngram_column(texts: Sequence[str], buckets: int = BUCKETS) -> tuple[pa.ListArray, pa.Int32Array]:
     """Buckets of the unigrams and bigrams (`NGRAMS`, a bucket per occurrence) and number of words of each text."""
+    parts = [_part(texts[start : start + _PIECE], buckets) for start in range(0, len(texts), _PIECE)]
+    sizes = np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)])
+    values = np.concatenate([np.empty(0, np.uint16), *(part[0] for part in parts)])
+    return pa.ListArray.from_arrays(pa.array(_offsets(sizes)), pa.array(values)), pa.array(sizes)
+
+
+def _part(texts: Sequence[str], buckets: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
     tokens = [words(text) for text in texts]
     sizes = np.array([len(item) for item in tokens], np.int32)
-    offsets = np.zeros(len(tokens) + 1, np.int32)
-    np.cumsum(np.maximum(2 * sizes - 1, 0), out=offsets[1:])
+    total = int(_offsets(sizes)[-1])
     library = native()
     if library is None:
         place = _hasher(buckets)
-        values = np.fromiter(map(place, chain.from_iterable(map(_grams, tokens))), np.uint16, int(offsets[-1]))
-    else:
-        values = _compiled(library, tokens, int(offsets[-1]), buckets)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)), pa.array(sizes)
+        return np.fromiter(map(place, chain.from_iterable(map(_grams, tokens))), np.uint16, total), sizes
+    return _compiled(library, tokens, total, buckets), sizes
+
+
+def _offsets(sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(np.maximum(2 * sizes - 1, 0), out=offsets[1:])
+    return offsets
 
 
 def _grams(tokens: list[str]) -> Iterator[str]:

@@ -57,7 +57,8 @@ def _verify(row: dict[str, Any], sandbox: Sandbox, limits: Limits, max_solutions
 def _values(verdict: Verdict) -> dict[str, Any]:
     return {
         "verified": verdict.verified, "pass_rate": verdict.pass_rate, "status": verdict.status,
-        "failed_test": _failed(verdict), "solution": verdict.solution, "whole": verdict.whole, "cpu_ms": round(verdict.cpu_ms, 3),
+        "failed_test": _failed(verdict), "solution": verdict.solution, "whole": verdict.whole,
+        "cpu_ms": round(verdict.cpu_ms, 3),
     }  # fmt: skip
 
 
