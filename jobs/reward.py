@@ -133,10 +133,22 @@ def record_of(ground_truth: Any, extra: Any = None) -> dict[str, Any]:
     if isinstance(value, Mapping) and "test_cases" in value:
         more.setdefault("language", value.get("language") or "python")
         value = value["test_cases"]
-    if isinstance(value, Mapping) and "inputs" not in value:
-        return {**more, **value}
+    if isinstance(value, Mapping):
+        return {**more, **(_from_columns(value) if "inputs" in value else value)}
     found = read_tests(value, "ground_truth")
     return {**more, "tests": found.tests, "test_type": found.test_type, "entry_point": found.entry_point}
+
+
+def _from_columns(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Tests from `inputs` and `outputs`: values where there is a function's name, text otherwise."""
+    name = value.get("fn_name") or None
+
+    def written(item: Any) -> str:
+        return item if isinstance(item, str) and not name else json.dumps(item)
+
+    pairs = zip(value["inputs"], value["outputs"], strict=True)
+    tests = [{"input": written(given), "output": written(wanted)} for given, wanted in pairs]
+    return {"tests": tests, "test_type": "functional" if name else "stdio", "entry_point": name}
 
 
 def trl_reward(reward: CodeReward) -> Callable[..., list[float]]:
