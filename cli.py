@@ -164,6 +164,17 @@ def funnel(directory: Directory, as_json: Json = False) -> None:
     _either(as_json, reports.funnel(directory), reports.funnel_view(directory))
 
 
+@app.command(epilog="Example: `curate clusters sft --limit 10`")
+def clusters(
+    directory: Directory,
+    stage: Annotated[str | None, typer.Option(help="A dedup stage, e.g. `dedup#2`; default: every one.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Clusters and pairs to show of each kind.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Judge a dedup threshold by eye: largest clusters, least similar pairs removed, most similar pairs kept."""
+    _either(as_json, *reports.clusters(directory, stage, limit))
+
+
 @app.command(epilog="Example: `curate diff sft-monday sft-tuesday`")
 def diff(
     first: Annotated[Path, typer.Argument(metavar="DIR_A")],

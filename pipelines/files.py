@@ -19,6 +19,8 @@ _FEW_VALUES = frozenset(
     {"source", "kind", "language", "test_type", "stage", "reason", "file", "status", "rewrite_status", "model", "field"}
 )  # columns worth a dictionary; building one for texts and ids only costs time
 _BLOCK = 1 << 20
+TEMPORARY = ".*.tmp"
+"""Pattern of files that were never finished."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import read_json, write_json
+from pipelines.files import TEMPORARY, read_json, write_json
 from schemas.errors import RecipeError, RunError
 from schemas.lineage import MANIFEST
 
@@ -37,6 +37,8 @@ def work_folder(out: Path, run: str) -> Path:
         if other != folder:
             shutil.rmtree(other)
     folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in folder.rglob(TEMPORARY):  # what a killed run was writing
+        unfinished.unlink()
     return folder
 
 

@@ -15,7 +15,7 @@ import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.files import read_json, write_json
+from pipelines.files import TEMPORARY, read_json, write_json
 from pipelines.ids import Ids, Index, from_hex, join
 from schemas.errors import RecipeError, RunError
 
@@ -76,6 +76,7 @@ class Store:
             for entry in old:
                 shutil.rmtree(self.root / entry.section / entry.name)
             self._forget_runs(horizon)
+            self._remove_unfinished()
         return old
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
@@ -97,6 +98,12 @@ class Store:
             for name in run["used"]:
                 times[name] = max(times.get(name, 0.0), run["time"])
         return times
+
+    def _remove_unfinished(self) -> None:
+        """Files that a killed run was writing more than a day ago."""
+        for path in self.root.rglob(TEMPORARY):
+            if path.stat().st_mtime < time.time() - 86_400:
+                path.unlink(missing_ok=True)
 
     def _forget_runs(self, horizon: float) -> None:
         for path in (self.root / "runs").glob("*.json"):

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from reports import checkup, counts, difference_view, story_view, target_view
+from reports import clusters as cluster_report
 from reports import target as target_check
 from reports.demo_view import demo_view
 from reports.difference import difference
@@ -27,6 +28,7 @@ from stages.text import On
 
 __all__ = [
     "check_target",
+    "clusters",
     "demo_view",
     "diff",
     "doctor",
@@ -63,6 +65,12 @@ def diff(first: Path, second: Path) -> Shown:
     """What changed between two runs. Raises RecipeError if one is not a run."""
     found = difference(first, second)
     return found.to_dict(), difference_view.render(found)
+
+
+def clusters(directory: Path, stage: str | None, limit: int) -> tuple[list[dict[str, Any]], RenderableType]:
+    """Clusters and telling pairs of the dedup stages. Raises RecipeError if `directory` is no run with such a stage."""
+    found = cluster_report.clusters(directory, stage, limit)
+    return [each.to_dict() for each in found], cluster_report.render(found)
 
 
 def doctor() -> Shown:
