@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -13,8 +12,7 @@ from schemas.errors import BadRow
 from schemas.record import CONTENT, RECORD, Draft, content_hash, record_id
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A draft and where it stands: `position` is the row number in its file, `12` or `12.3` for an exploded row."""
 
     position: str

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 CHUNK_BYTES: Final = 8 << 20
 CHUNK_ROWS: Final = 16_384
 MAX_ROW_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
+class RawRow(NamedTuple):
     """One row as its file has it. `row` counts from 0 in the file, `line` from 1 where lines mean something.
 
     `raw` is the row's bytes without its line terminator; for columnar formats and packages, where no such bytes
@@ -25,8 +24,7 @@ class RawRow:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """One row that could not be read, with the reason; it takes a row number like any other row."""
 
     row: int
