@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.executor import Executor
-from pipelines.intake import Taken, Unit, source_units, take_in
+from pipelines.intake import Taken, Unit, open_pool, source_units, take_in
 from pipelines.pool import RunPool
 from pipelines.progress import Reporter, Silent
 from pipelines.recipe import Recipe, Source
@@ -51,7 +51,7 @@ def read_records(name: str, paths: Sequence[str], base: Path, store: Store, exec
     units = source_units(Source(name=name, path=tuple(paths)), base, None)
     taken = take_in(units, store, executor, Silent())
     _check(name, "files", taken, Silent())
-    return RunPool.open([part for item in taken for part in item.record_parts()])
+    return open_pool(taken)
 
 
 def open_extras(units: ExtraUnits, store: Store, executor: Executor, reporter: Reporter) -> dict[str, Extras]:
@@ -63,7 +63,7 @@ def _open(label: str, roles: Mapping[str, list[Unit]], store: Store, executor: E
     extras = Extras({}, [], [])
     for role, units in roles.items():
         taken = take_in(units, store, executor, Silent())
-        extras.pools[role] = RunPool.open([part for item in taken for part in item.record_parts()])
+        extras.pools[role] = open_pool(taken)
         extras.keys.extend(unit.key for unit in units)
         extras.folders.extend(item.folder for item in taken)
         _check(label, role, taken, reporter)

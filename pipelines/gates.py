@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow.parquet as pq
@@ -24,10 +25,9 @@ def check_quarantine(taken: Sequence[Taken], stages: Mapping[str, int], allowed:
         GateError: naming the kinds of error, and the first rows at fault.
     """
     records = sum(item.report.records for item in taken)
-    kinds = dict(stages)
+    kinds = Counter(stages)
     for item in taken:
-        for kind, count in item.report.quarantined.items():
-            kinds[kind] = kinds.get(kind, 0) + count
+        kinds.update(item.report.quarantined)
     ingest_bad = sum(sum(item.report.quarantined.values()) for item in taken)
     bad, rows = sum(kinds.values()), records + ingest_bad
     if not rows or bad / rows <= allowed:

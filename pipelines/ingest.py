@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,9 +192,7 @@ def _quarantined(
 def _write(
     task: IngestTask, rows_read: int, batch: pa.RecordBatch | None, bad: Sequence[dict[str, Any]]
 ) -> ChunkReport:
-    kinds: dict[str, int] = {}
-    for row in bad:
-        kinds[row["kind"]] = kinds.get(row["kind"], 0) + 1
+    kinds = Counter(row["kind"] for row in bad)
     if batch is not None:
         write_table(part_path(task.folder, task.index), pa.Table.from_batches([batch]))
     if bad:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import islice
@@ -13,7 +14,7 @@ import schemas
 from pipelines.executor import Executor
 from pipelines.files import read_json, write_json
 from pipelines.ingest import ChunkReport, IngestTask, Reading, bad_path, ingest_chunk, load_report, part_path
-from pipelines.pool import Part
+from pipelines.pool import Part, RunPool
 from pipelines.progress import Reporter
 from pipelines.readers import Sniffed, decode, read_chunks, sniff
 from pipelines.readers.hf import dataset_digest, read_dataset
@@ -85,6 +86,11 @@ class Taken:
     def quarantine_files(self) -> list[Path]:
         """Files of quarantined rows, in order."""
         return [bad_path(self.folder, index) for index in self.report.bad]
+
+
+def open_pool(taken: Sequence[Taken]) -> RunPool:
+    """The records of some units as one pool, in their order."""
+    return RunPool.open([part for item in taken for part in item.record_parts()])
 
 
 def find_units(recipe: Recipe, limit: int | None = None) -> list[Unit]:
@@ -199,10 +205,9 @@ class _Progress:
     def close(self) -> Taken:
         """All chunks are done: write the unit's report."""
         reports = [self._reports[index] for index in range(self._chunks)]
-        kinds: dict[str, int] = {}
+        kinds = Counter[str]()
         for report in reports:
-            for kind, count in report.quarantined.items():
-                kinds[kind] = kinds.get(kind, 0) + count
+            kinds.update(report.quarantined)
         unit = UnitReport(
             source=self._unit.source.name, file=self._unit.path, bytes=self._unit.bytes, digest=self._unit.digest,
             format=self._format, adapter=_listed(name for name, _ in self._understood.values()),

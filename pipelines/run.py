@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from pipelines.export import plan_export, write_data
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
 from pipelines.files import table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
-from pipelines.intake import Taken, Unit, find_units, take_in
+from pipelines.intake import Taken, Unit, find_units, open_pool, take_in
 from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, write_ingest
 from pipelines.manifest import file_entries, source_entries, stage_entry, versions
 from pipelines.pool import RunPool
@@ -116,7 +117,7 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     taken = step(INGEST, read)
     job.used.extend(folder for extra in job.extras.values() for folder in extra.folders)
     check_quarantine(taken, {}, job.recipe.max_quarantine)
-    pool = RunPool.open([part for item in taken for part in item.record_parts()])
+    pool = open_pool(taken)
     if not len(pool):
         raise RunError("no source has a single usable record")
     _copy_quarantine(job, taken)
@@ -165,14 +166,13 @@ def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[st
         job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used, job.extras
     )
     entries: list[dict[str, Any]] = []
-    quarantined: dict[str, int] = {}
+    quarantined = Counter[str]()
     before = _per_source(pool)
     for use in job.recipe.stages:
         since = time.monotonic()
         outcome = job.settings.step(use.label, partial(_run_stage, use, pool, context))
         entries.append(stage_entry(outcome, use.stage.model_dump(mode="json"), time.monotonic() - since))
-        for kind, count in outcome.quarantined.items():
-            quarantined[kind] = quarantined.get(kind, 0) + count
+        quarantined.update(outcome.quarantined)
         check_quarantine(taken, quarantined, job.recipe.max_quarantine)
     check_losses(before, _per_source(pool), job.recipe.max_source_loss)
     return entries
@@ -233,10 +233,9 @@ def _manifest(
 
 
 def _quarantine_entry(folder: Path) -> dict[str, Any]:
-    by_kind: dict[str, int] = {}
+    by_kind = Counter[str]()
     for path in sorted((folder / "quarantine").glob("*.parquet")):
-        for kind in pq.read_table(path, columns=["kind"])["kind"].to_pylist():
-            by_kind[kind] = by_kind.get(kind, 0) + 1
+        by_kind.update(pq.read_table(path, columns=["kind"])["kind"].to_pylist())
     return {"rows": sum(by_kind.values()), "by_kind": dict(sorted(by_kind.items()))}
 
 
