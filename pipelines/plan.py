@@ -64,7 +64,7 @@ def _estimate(unit: Unit) -> int:
 def _stage(use: StageUse, store: Store, before: Sequence[StageUse]) -> dict[str, Any]:
     """A stage and the scores the store already has for it; unknown (None) while its fit is not known."""
     known: int | None = 0
-    if use.stage.fits_on != "nothing":
+    if use.stage.fits_on() != "nothing":
         known = None
     elif stage_scores(use.stage):
         known = len(store.scores(use.stage.name, score_fingerprint(use.stage, b"")))

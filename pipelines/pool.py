@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class RunPool:
     record_ids: Ids
     content_hashes: Ids
     starts: IntArray = field(init=False)
+    scratch: Path = field(init=False, default=Path())  # given by the runner while a stage fits
 
     def __post_init__(self) -> None:
         self.starts = np.concatenate([[0], np.cumsum([part.rows for part in self.parts], dtype=np.int64)])
@@ -72,6 +73,12 @@ class RunPool:
             rows = self.living(number)
             if len(rows):
                 yield part.read(columns, rows if len(rows) < part.rows else None)
+
+    def tables_at(self, rows: IntArray, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """One table per part that has any of `rows` (run positions, ascending), with those."""
+        part_of = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(part_of):
+            yield self.parts[number].read(columns, rows[part_of == number] - self.starts[number])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Record columns of the living records, in order, a few thousand rows at a time."""
@@ -122,12 +129,18 @@ class ScoredPool:
     """The pool as `decide` sees it: records by name, scores in bulk (the `Scores` protocol)."""
 
     def __init__(
-        self, pool: RunPool, own: Scored, earlier: Mapping[str, Scored], inputs: Mapping[str, RunPool] | None = None
+        self,
+        pool: RunPool,
+        own: Scored,
+        earlier: Mapping[str, Scored],
+        inputs: Mapping[str, RunPool] | None = None,
+        asker: Callable[[IntArray], pa.Table] | None = None,
     ) -> None:
         self._pool = pool
         self._own = own
         self._earlier = earlier
         self._inputs = inputs or {}
+        self._asker = asker
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -175,6 +188,17 @@ class ScoredPool:
             role: ScoredPool(pool, Scored(self._own.table, self._own.columns, pool.content_hashes), {})
             for role, pool in self._inputs.items()
         }
+
+    @property
+    def scratch(self) -> Path:
+        """The pool's."""
+        return self._pool.scratch
+
+    def ask(self, rows: IntArray) -> pa.Table:
+        """What the stage's examiner says of the named rows. Raises RunError where there is nobody to ask."""
+        if self._asker is None:
+            raise RunError("only the pool's own records can be asked about")
+        return self._asker(rows)
 
     def _score_table(self, number: int, rows: IntArray, columns: Sequence[str]) -> pa.Table:
         at = rows + self._pool.starts[number]

@@ -12,11 +12,13 @@ import numpy as np
 from pipelines.executor import Executor
 from pipelines.extras import Extras
 from pipelines.files import file_digest
+from pipelines.fitting import fit_stage, state_digest
 from pipelines.ids import Ids
 from pipelines.pool import RunPool, Scored
 from pipelines.progress import Reporter
-from pipelines.scoring import Failure, ScoreReport, ScoreTask, load_state, save_state, score_task
+from pipelines.scoring import Failure, ScoreReport, ScoreTask, load_state, score_task
 from pipelines.store import ScoreTable, Store
+from pipelines.streaming import stream_rows
 from schemas.hashing import digest, fingerprint
 from stages.contract import BoolArray, IntArray, Stage
 
@@ -40,6 +42,7 @@ class ScoreOutcome:
 
     table: ScoreTable
     fingerprint: str
+    state: Path | None  # file of the fitted state
     scored: int
     cached: int
     failures: list[tuple[int, Failure]]
@@ -47,16 +50,16 @@ class ScoreOutcome:
 
 def score_pool(stage: Stage, pool: RunPool, extras: Extras, context: StageContext) -> ScoreOutcome:
     """Make sure that every living row has its scores in the store, except rows that cannot be scored."""
-    state_path, state = _fit(stage, pool, extras, context)
-    name = score_fingerprint(stage, state)
+    state = fit_stage(stage, score_fingerprint(stage, b""), pool, extras, context.store)
+    name = score_fingerprint(stage, state_digest(load_state(state)))
     table = context.store.scores(stage.name, name)
-    context.used.append(table.folder)
+    context.used.extend([table.folder, *([state.parent] if state else [])])
     if not stage_scores(stage):
-        return ScoreOutcome(table, name, 0, 0, [])
+        return ScoreOutcome(table, name, state, 0, 0, [])
     for other in extras.pools.values() if stage.scores_inputs else ():
-        _drop_failed(other, _score_rows(stage, other, table, state_path, context)[1])
-    scored, failures = _score_rows(stage, pool, table, state_path, context)
-    return ScoreOutcome(table, name, scored, len(pool) - scored - len(failures), failures)
+        _drop_failed(other, _score_rows(stage, other, table, state, context)[1])
+    scored, failures = _score_rows(stage, pool, table, state, context)
+    return ScoreOutcome(table, name, state, scored, len(pool) - scored - len(failures), failures)
 
 
 def _drop_failed(pool: RunPool, failures: list[tuple[int, Failure]]) -> None:
@@ -71,6 +74,9 @@ def _score_rows(
     living = pool.global_rows()
     todo = living[first_of_each(pool.content_hashes[living], table.has(pool.content_hashes[living]))]
     context.reporter.advance(len(living) - len(todo))
+    if stage.runs_in == "stream":
+        folder = context.store.journal(stage.name)
+        return stream_rows(stage, pool, todo, load_state(state_path), table, folder, context.reporter), []
     tasks = list(_tasks(stage, pool, todo, state_path, table.folder))
     scored, failures = 0, list[tuple[int, Failure]]()
     for task, report in zip(tasks, context.executor.map(score_task, tasks, stage.runs_in), strict=True):
@@ -84,7 +90,7 @@ def _score_rows(
 
 def stage_scores(stage: Stage) -> bool:
     """Whether a stage scores at all; one that only decides has nothing to store."""
-    return stage.rewrites or type(stage).score is not Stage.score
+    return stage.rewrites or stage.runs_in == "stream" or type(stage).score is not Stage.score
 
 
 def score_fingerprint(stage: Stage, state: bytes) -> str:
@@ -105,20 +111,6 @@ def first_of_each(hashes: Ids, known: BoolArray) -> IntArray:
         return unknown
     _, first = np.unique(hashes[unknown].view("S16"), return_index=True)
     return np.sort(unknown[first])
-
-
-def _fit(stage: Stage, pool: RunPool, extras: Extras, context: StageContext) -> tuple[Path | None, bytes]:
-    """The fitted state's file and digest; fitted only if it is not in the store yet."""
-    if stage.fits_on == "nothing":
-        return None, b""
-    seen = digest(pool.digest_input()).hex() if stage.fits_on == "pool" else ""
-    key = fingerprint({"fit": score_fingerprint(stage, b""), "pool": seen, "inputs": extras.keys})
-    path = context.store.state(stage.name, key)
-    context.used.append(path.parent)
-    if not path.exists():
-        save_state(path, stage.fit(pool, extras.pools))
-    content = b"".join(name.encode() + array.tobytes() for name, array in sorted(load_state(path).items()))
-    return path, digest(content)
 
 
 def _tasks(stage: Stage, pool: RunPool, todo: IntArray, state: Path | None, folder: Path) -> Iterator[ScoreTask]:

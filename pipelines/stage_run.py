@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipelines.asking import Asker
 from pipelines.files import table_writer, write_table
 from pipelines.ids import Ids, to_hex
 from pipelines.lineage import (
@@ -30,7 +31,7 @@ from pipelines.scoring import Failure
 from schemas.errors import RunError
 from schemas.hashing import digest, fingerprint
 from schemas.record import QUARANTINE
-from stages.contract import Decisions
+from stages.contract import Decisions, Stage
 
 
 @dataclass(frozen=True)
@@ -108,23 +109,31 @@ def _decide(use: StageUse, pool: RunPool, scores: ScoreOutcome, path: Path, cont
     columns = tuple(scores.table.schema().names) if len(scores.table) else ()
     own = Scored(scores.table, columns, pool.content_hashes)
     extras = context.extras[use.label]
-    view = ScoredPool(pool, own, dict(context.earlier), extras.pools)
+    asked = context.store.scores(f"{use.stage.name}-asked", scores.fingerprint)
+    asker = Asker(use.stage, pool, asked, scores.state)
+    view = ScoredPool(pool, own, dict(context.earlier), extras.pools, asker)
     context.earlier[use.label] = own
     name = _decision_fingerprint(use, pool, scores.fingerprint, extras.keys)
     if stored_fingerprint(path) == name:
         return False
-    if use.stage.rewrites:
-        decisions = _all_kept(view)
-    else:
+    if not use.stage.rewrites:
         _write_scores(use, own, view, context.folder)
-        decisions = use.stage.decide(view) if len(pool) else Decisions(np.zeros(0, np.bool_), [])
+    decisions = _decisions(use, view) if len(pool) else Decisions(np.zeros(0, np.bool_), [])
+    context.used.append(asked.folder)
     write_decisions(path, pool, use.label, use.position, decisions, name)
     return True
 
 
+def _decisions(use: StageUse, view: ScoredPool) -> Decisions:
+    """What the stage decides; a rewriting stage without a `decide` of its own keeps everybody."""
+    if use.stage.rewrites and type(use.stage).decide is Stage.decide:
+        return _all_kept(view)
+    return use.stage.decide(view)
+
+
 def _all_kept(view: ScoredPool) -> Decisions:
-    """What a rewriting stage decides: everybody stays, and the reason says what happened to the content."""
-    status = view.table(["rewrite_status"])["rewrite_status"].combine_chunks() if len(view) else []
+    """Everybody stays, and the reason says what happened to the content."""
+    status = view.table(["rewrite_status"])["rewrite_status"].combine_chunks()
     return Decisions(np.ones(len(view), np.bool_), status)
 
 

@@ -19,7 +19,9 @@ from pipelines.files import TEMPORARY, read_json, write_json
 from pipelines.ids import Ids, Index, from_hex, join
 from schemas.errors import RecipeError, RunError
 
-SECTIONS = ("pool", "scores", "states", "derived")
+SECTIONS = ("pool", "scores", "states", "derived", "journals")
+_PAID = "journals"
+"""Responses that cost money are listed, but never collected."""
 _HELD_BYTES = 128 << 20
 """Copies refer to scores in any file: small columns stay in memory, large ones come and go."""
 
@@ -57,6 +59,12 @@ class Store:
         """Folder of rewritten records."""
         return self.root / "derived" / key
 
+    def journal(self, stage: str) -> Path:
+        """Folder of a stage that outlives runs and fingerprints, for responses it paid for."""
+        folder = self.root / _PAID / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def record_use(self, run: str, used: Sequence[Path]) -> None:
         """Note what a run used, so that `gc` keeps it."""
         names = sorted({str(path.relative_to(self.root)) for path in used})
@@ -69,9 +77,9 @@ class Store:
         return sorted(found, key=lambda entry: (-entry.bytes, entry.section, entry.name))
 
     def collect(self, days: float, dry_run: bool = False) -> list[Entry]:
-        """Remove what no run of the last `days` days used; returns what was (or would be) removed."""
+        """Remove what no run of the last `days` days used, but no journals; returns what was (or would be) removed."""
         horizon = time.time() - days * 86_400
-        old = [entry for entry in self.entries() if entry.last_used < horizon]
+        old = [entry for entry in self.entries() if entry.last_used < horizon and entry.section != _PAID]
         if not dry_run:
             for entry in old:
                 shutil.rmtree(self.root / entry.section / entry.name)
@@ -131,9 +139,17 @@ class ScoreTable:
         self._files = sorted(self.folder.glob("*.parquet"))
         hashes = [from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"]) for path in self._files]
         self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in hashes], dtype=np.int64)])
-        self._index = Index(join(hashes))
+        self._ids = join(hashes)
+        self._index = Index(self._ids)
         self._tables.clear()
         self._held = 0
+
+    def add(self, path: Path, ids: Ids) -> None:
+        """Take in a file that was just written to the folder, with the ids of its rows."""
+        self._files.append(path)
+        self._starts = np.append(self._starts, self._starts[-1] + len(ids))
+        self._ids = join([self._ids, ids])
+        self._index = Index(self._ids)
 
     def has(self, ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which ids have scores, shape (n,)."""

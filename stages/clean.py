@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from stages.contract import Stage, State
+from stages.contract import RunsIn, Stage, State
 from stages.text import explode, join
 
 COLUMNS: Final = ("text", "prompt", "completion", "rejected", "reasoning")
@@ -33,7 +33,7 @@ class Clean(Stage):
 
     name: ClassVar[str] = "clean"
     reads: ClassVar[tuple[str, ...]] = (*COLUMNS, "messages")
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
     rewrites: ClassVar[bool] = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -16,6 +16,9 @@ from pydantic.config import JsonDict
 State = Mapping[str, npt.NDArray[Any]]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+RunsIn = Literal["process", "thread", "stream"]
+FitsOn = Literal["nothing", "inputs", "pool"]
+Examiner = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 DECIDES: JsonDict = {"decides": True}
 """`Field(json_schema_extra=DECIDES)` marks a parameter that only `decide` reads: changing it rescores nothing."""
@@ -43,6 +46,11 @@ class Pool(Protocol):
         """Record columns of the named rows (0-based, in the order asked for)."""
         ...
 
+    @property
+    def scratch(self) -> Path:
+        """A folder where a long `fit` leaves finished steps, for itself after a kill; gone once the state is stored."""
+        ...
+
 
 class Scores(Pool, Protocol):
     """A pool together with its scores. Columns are this stage's own score columns, `record_id`, `content_hash`,
@@ -60,6 +68,13 @@ class Scores(Pool, Protocol):
     @property
     def inputs(self) -> Mapping[str, Scores]:
         """The records of the stage's `sources`, by role; they have scores where the stage sets `scores_inputs`."""
+        ...
+
+    def ask(self, rows: IntArray) -> pa.Table:
+        """What the stage's `examiner` says of the named rows (0-based, in the order asked for).
+
+        Stored by content like any score: only what was never asked before is computed.
+        """
         ...
 
 
@@ -89,9 +104,9 @@ class Stage(BaseModel):
         name: how recipes call it.
         version: raise it whenever `score` or `rewrite` would answer differently; it invalidates stored results.
         reads: record columns that `score` and `rewrite` see.
-        runs_in: `process` (default), or `thread` where the kernel releases the GIL.
+        runs_in: `process` (default), `thread` where the kernel releases the GIL, or `stream` for `stream`.
         libraries: distributions whose version changes the scores.
-        fits_on: what `fit` learns from: `nothing` (no `fit`), `inputs` (files only), or the `pool` it is given.
+        examines: record columns that the `examiner` sees.
         scores_inputs: whether the records of `sources` are scored too, for `decide` to compare with.
         internal: score columns kept in the store but left out of `lineage/scores` (sketches, vectors).
         rewrites: True for a stage that changes content instead of deciding.
@@ -102,9 +117,9 @@ class Stage(BaseModel):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
-    runs_in: ClassVar[Literal["process", "thread"]] = "process"
+    runs_in: ClassVar[RunsIn] = "process"
     libraries: ClassVar[tuple[str, ...]] = ()
-    fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "nothing"
+    examines: ClassVar[tuple[str, ...]] = ()
     scores_inputs: ClassVar[bool] = False
     internal: ClassVar[tuple[str, ...]] = ()
     rewrites: ClassVar[bool] = False
@@ -127,6 +142,10 @@ class Stage(BaseModel):
         """Rows per unit of work; small for a stage that takes long per row, so that a crash loses little."""
         return 16_384
 
+    def fits_on(self) -> FitsOn:
+        """What `fit` learns from: `nothing` (there is no `fit`), `inputs` (files only), or the `pool` it is given."""
+        return "nothing"
+
     def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """Global knowledge that `score` needs, as named arrays; `inputs` are the records of `sources` by role."""
         return {}
@@ -135,6 +154,19 @@ class Stage(BaseModel):
         """Score columns for a batch of `reads` columns: as many rows, the same order, a function of content only."""
         raise NotImplementedError(f"{self.name}: score")
 
+    def stream(self, batches: Iterator[pa.RecordBatch], state: State, folder: Path) -> Iterator[pa.RecordBatch]:
+        """For `runs_in: stream`: scores (or rewrites) batch by batch, in order, in the run's own process.
+
+        The stage may read ahead, to keep a server or a device busy. Batches have at most `task_rows` rows; `folder` is
+        the stage's own in the store and outlives runs (a journal of paid responses lives there).
+        """
+        for batch in batches:
+            yield self.rewrite(batch, state) if self.rewrites else self.score(batch, state)
+
+    def examiner(self, state: State) -> Examiner:
+        """A function from a batch of `examines` columns to dear columns, for the rows that `decide` asks for."""
+        raise NotImplementedError(f"{self.name}: examiner")
+
     def decide(self, scores: Scores) -> Decisions:
         """Keep or drop every row."""
         raise NotImplementedError(f"{self.name}: decide")
@@ -142,6 +174,10 @@ class Stage(BaseModel):
     def rewrite(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """New values of the content columns it changes, one row per row, plus a `rewrite_status` string column."""
         raise NotImplementedError(f"{self.name}: rewrite")
+
+    def estimate(self, sample: pa.Table, rows: int) -> Mapping[str, str]:
+        """What this stage would cost for `rows` records like those of `sample` (`reads` columns), for `curate plan`."""
+        return {}
 
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain values; paths of files stand as `<input>`, since it is their content that counts."""

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
 from schemas.errors import RecipeError
-from stages.contract import DECIDES, BoolArray, Decisions, RecipePath, Scores, Stage, State
+from stages.contract import DECIDES, BoolArray, Decisions, RecipePath, RunsIn, Scores, Stage, State
 from stages.text import TEXT_COLUMNS, On, render
 
 Unit = Literal["chars", "words", "tokens"]
@@ -51,7 +51,7 @@ class Length(Stage):
 
     name: ClassVar[str] = "length"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "tokenizers")
 
     on: On = Field("text", description="What is measured: text, prompt, response, messages or code.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.contract import DECIDES, Decisions, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, RunsIn, Scores, Stage, State
 from stages.sandbox import Limits
 from stages.text import explode
 from stages.verify import VERSION
@@ -36,7 +36,7 @@ class Tests(Stage):
     __test__: ClassVar[bool] = False  # pytest would take it for a class of tests
     name: ClassVar[str] = "tests"
     reads: ClassVar[tuple[str, ...]] = ("kind", "tests", "test_code", *VERIFY_COLUMNS)
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
 
     min_tests: int = Field(5, ge=0, description="Fewest distinct usable tests.", json_schema_extra=DECIDES)
     verify: bool = Field(False, description="Run the solutions against the tests in a sandbox.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pyarrow as pa
 import xxhash
 
 from schemas.record import RECORD
-from stages.contract import Decisions, Stage
+from stages.contract import Decisions, Examiner, Stage, State
 
 Row = Mapping[str, Any]
 
@@ -21,7 +23,9 @@ class MemoryPool:
 
     def __init__(self, records: pa.Table, scores: pa.Table | None = None, batch_size: int = 1000) -> None:
         self.records, self._scores, self.batch_size = records, scores, batch_size
-        self.fetched = 0
+        self.fetched = self.examined = 0
+        self._examine: Examiner | None = None
+        self._scratch: Path | None = None
 
     def __len__(self) -> int:
         return int(self.records.num_rows)
@@ -41,6 +45,22 @@ class MemoryPool:
         assert self._scores is not None
         own = set(self._scores.column_names)
         return pa.table({name: (self._scores if name in own else self.records)[name] for name in columns})
+
+    @property
+    def scratch(self) -> Path:
+        self._scratch = self._scratch or Path(tempfile.mkdtemp(prefix="curatrix-"))
+        return self._scratch
+
+    def asking(self, stage: Stage, state: State) -> MemoryPool:
+        """The same pool, with the stage's examiner to ask."""
+        self._examine, self._examines = stage.examiner(state), list(stage.examines)
+        return self
+
+    def ask(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        assert self._examine is not None
+        self.examined += len(rows)
+        batch = self.records.select(self._examines).take(pa.array(rows)).combine_chunks().to_batches()[0]
+        return pa.Table.from_batches([self._examine(batch)])
 
 
 def batches(table: pa.Table, size: int) -> Iterator[pa.RecordBatch]:
@@ -81,7 +101,8 @@ def score(
     assert scores.num_rows == table.num_rows
     for name, column in (earlier or {}).items():
         scores = scores.append_column(name, column)
-    return MemoryPool(table, scores, batch_size)
+    pool = MemoryPool(table, scores, batch_size)
+    return pool.asking(stage, state) if stage.examines else pool
 
 
 def run(

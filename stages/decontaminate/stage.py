@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from stages.contract import DECIDES, Decisions, Pool, RecipePath, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
 from stages.decontaminate.decision import Limits, decide
 from stages.decontaminate.find import columns, find
 from stages.decontaminate.fit import make_index
@@ -32,9 +32,8 @@ class Decontaminate(Stage):
 
     name: ClassVar[str] = "decontaminate"
     reads: ClassVar[tuple[str, ...]] = READS
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "regex")
-    fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "inputs"
     internal: ClassVar[tuple[str, ...]] = ("matches",)
 
     against: Annotated[tuple[RecipePath, ...], Field(min_length=1)] = Field(
@@ -74,6 +73,10 @@ class Decontaminate(Stage):
     def sources(self) -> Mapping[str, Sequence[str]]:
         """The evaluation sets."""
         return {"against": self.against}
+
+    def fits_on(self) -> FitsOn:
+        """The inputs."""
+        return "inputs"
 
     def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """The index of the items: it depends on them alone, so new records in the pool rescore nothing."""

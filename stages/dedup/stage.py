@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from schemas.record import Kind
-from stages.contract import DECIDES, Decisions, RecipePath, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, RecipePath, RunsIn, Scores, Stage, State
 from stages.dedup.columns import Columns, read_columns
 from stages.dedup.compared import columns_read, rendered
 from stages.dedup.joined import Joined
@@ -43,7 +43,7 @@ class Dedup(Stage):
     name: ClassVar[str] = "dedup"
     version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("kind", *TEXT_COLUMNS)
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("datasketch", "pyarrow", "regex")
     internal: ClassVar[tuple[str, ...]] = ("exact_hash", "signature")
     scores_inputs: ClassVar[bool] = True

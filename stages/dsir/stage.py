@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from stages.contract import DECIDES, Decisions, IntArray, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, IntArray, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
 from stages.text import TEXT_COLUMNS, On, render
@@ -32,7 +32,7 @@ class Dsir(Stage):
 
     name: ClassVar[str] = "dsir"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("regex",)
     internal: ClassVar[tuple[str, ...]] = ("ngrams",)
 

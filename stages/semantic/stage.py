@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.contract import DECIDES, Decisions, Pool, RecipePath, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, Scores, Stage, State
 from stages.dsir.ngrams import words
 from stages.semantic.builtin import embed, fit
 from stages.semantic.decision import find_copies, without_copies, without_prototypes
@@ -30,7 +30,6 @@ class SemDedup(Stage):
 
     name: ClassVar[str] = "semdedup"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
-    fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "pool"
     libraries: ClassVar[tuple[str, ...]] = (
         "regex", "scikit-learn", "scipy", "numpy", "model2vec", "sentence-transformers",
     )  # fmt: skip
@@ -57,6 +56,10 @@ class SemDedup(Stage):
     def inputs(self) -> Sequence[str]:
         """The model's folder."""
         return () if self.model is None else (self.model,)
+
+    def fits_on(self) -> FitsOn:
+        """The pool."""
+        return "pool"
 
     def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """The built-in embedding's frequencies and directions; nothing for a model."""

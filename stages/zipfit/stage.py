@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from schemas.errors import RecipeError
-from stages.contract import DECIDES, Decisions, Pool, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, FitsOn, Pool, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import ngram_column, words
 from stages.text import TEXT_COLUMNS, On, render
 from stages.zipfit.alignment import Aggregation, Rule, fit_texts
@@ -38,9 +38,8 @@ class ZipFit(Stage):
 
     name: ClassVar[str] = "zipfit"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
-    runs_in: ClassVar[Literal["process", "thread"]] = "thread"
+    runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("regex",)
-    fits_on: ClassVar[Literal["nothing", "inputs", "pool"]] = "pool"
     internal: ClassVar[tuple[str, ...]] = ("ngrams", "overlap", "n_bytes")
 
     target: TargetSets = Field(description="Files of target rows: paths, or {path, weight} for sets of unequal share.")
@@ -76,6 +75,10 @@ class ZipFit(Stage):
     def sources(self) -> Mapping[str, Sequence[str]]:
         """The target files."""
         return target_sources(self.target)
+
+    def fits_on(self) -> FitsOn:
+        """The pool."""
+        return "pool"
 
     def fit(self, pool: Pool, inputs: Mapping[str, Pool]) -> State:
         """The target texts, and whether the pool is large enough for the cascade."""
