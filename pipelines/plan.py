@@ -10,10 +10,13 @@ from pipelines.extras import find_extras
 from pipelines.intake import Unit, find_units, stored_report
 from pipelines.readers import decode, read_chunks, sniff
 from pipelines.recipe import Recipe, StageUse
+from pipelines.sampling import sample_records
 from pipelines.score_run import score_fingerprint, stage_scores
 from pipelines.store import Store
+from stages.contract import Stage
 
 _SAMPLE_BYTES = 1 << 20
+_SAMPLE_ROWS = 200
 
 
 def plan(recipe: Recipe, store: Store, limit: int | None = None) -> dict[str, Any]:
@@ -27,12 +30,25 @@ def plan(recipe: Recipe, store: Store, limit: int | None = None) -> dict[str, An
     units = find_units(recipe, limit)
     find_extras(recipe)
     files = [_file(unit, store) for unit in units]
+    rows = sum(file["rows"] for file in files)
     return {
         "name": recipe.name, "store": str(store.root), "files": files,
-        "rows": sum(file["rows"] for file in files), "cached_files": sum(file["cached"] for file in files),
+        "rows": rows, "cached_files": sum(file["cached"] for file in files),
         "stages": [_stage(use, store, recipe.stages[:index]) for index, use in enumerate(recipe.stages)],
+        "estimates": _estimates(recipe, units, rows),
         "export": recipe.export.model_dump(mode="json"),
     }  # fmt: skip
+
+
+def _estimates(recipe: Recipe, units: Sequence[Unit], rows: int) -> dict[str, dict[str, str]]:
+    """What costly stages say they would cost, by label, if every row reached them."""
+    costly = [use for use in recipe.stages if type(use.stage).estimate is not Stage.estimate]
+    sample = sample_records(units, _SAMPLE_ROWS) if costly else None
+    return {
+        use.label: dict(use.stage.estimate(sample.select(list(use.stage.reads)), rows))
+        for use in costly
+        if sample is not None and sample.num_rows
+    }
 
 
 def _file(unit: Unit, store: Store) -> dict[str, Any]:

@@ -27,7 +27,15 @@ def plan_view(plan: Mapping[str, Any]) -> RenderableType:
         known = "after its fit" if stage["scores_stored"] is None else f"{stage['scores_stored']:,}"
         stages.add_row(str(stage["position"]), stage["stage"], _pairs(stage["parameters"]), known)
     rows = f"about {plan['rows']:,} records; {plan['cached_files']} of {len(plan['files'])} files are in the store"
-    return Group(files, stages, Text(f"{rows} ({plan['store']}). Nothing was touched."))
+    costs = [_costs(label, found) for label, found in plan["estimates"].items() if found]
+    return Group(files, stages, *costs, Text(f"{rows} ({plan['store']}). Nothing was touched."))
+
+
+def _costs(label: str, found: Mapping[str, str]) -> RenderableType:
+    table = Table(title=f"{label}: estimate, if every row reaches it", title_justify="left", show_header=False)
+    for name, value in found.items():
+        table.add_row(name, value)
+    return table
 
 
 def inspection_view(found: Mapping[str, Any]) -> RenderableType:

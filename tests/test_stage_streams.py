@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from makes import alpaca_rows, nothing, write_jsonl, write_recipe
+from rich.console import Console
 
 from pipelines.executor import LocalExecutor
+from pipelines.plan import plan
 from pipelines.progress import Silent
 from pipelines.recipe import Recipe, StageUse
 from pipelines.recipe_file import load_recipe
 from pipelines.run import Settings, run
 from pipelines.store import Store
+from reports.views import plan_view
 from schemas.errors import CuratrixError
 from stages.contract import Decisions, Examiner, FitsOn, Pool, RunsIn, Scores, Stage, State
 
@@ -143,3 +147,17 @@ def test_only_the_pool_can_be_asked_about(folder: Path) -> None:
 
     with pytest.raises(CuratrixError, match="only the pool's own records"):
         _run(folder, Wrong())
+
+
+def test_plan_shows_what_a_costly_stage_would_cost(folder: Path) -> None:
+    class Costly(Streamed):
+        def estimate(self, sample: pa.Table, rows: int) -> dict[str, str]:
+            return {"calls": str(rows), "seen": f"{sample.num_rows} {sample.column_names}"}
+
+    recipe = load_recipe(write_recipe(folder), ())
+    recipe = recipe.model_copy(update={"stages": (StageUse(label="costly", position=1, stage=Costly()),)})
+    found = plan(recipe, Store(folder / "store"))
+    assert found["estimates"] == {"costly": {"calls": "60", "seen": "60 ['prompt']"}}
+    shown = Console(width=100, record=True, file=StringIO())
+    shown.print(plan_view(found))
+    assert "costly: estimate" in shown.export_text()
