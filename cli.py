@@ -15,6 +15,7 @@ import reports
 from pipelines import inspection
 from pipelines.demo import DEMO_OUT, write_example
 from pipelines.executor import LocalExecutor
+from pipelines.executors import ExecutorName, open_executor
 from pipelines.exporting import explained, export_run
 from pipelines.extras import read_records
 from pipelines.files import write_bytes
@@ -53,6 +54,9 @@ Overrides = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first N rows of every file.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; default: one per core.")]
+Where = Annotated[
+    ExecutorName, typer.Option(help="This machine, or the Ray cluster at RAY_ADDRESS (else a Ray of this machine).")
+]
 StorePath = Annotated[
     Path | None, typer.Option("--store", help="The score store; default: CURATRIX_STORE or the user cache.")
 ]
@@ -67,12 +71,13 @@ def run(
     overrides: Overrides = None,
     limit: Limit = None,
     workers: Workers = None,
+    executor: Where = "local",
     as_json: Json = False,
 ) -> None:
     """Run a recipe. An interrupted run continues where it stopped; a finished one is not repeated."""
     loaded = load_recipe(recipe, overrides or ())
     target = out or Path(loaded.base, loaded.name)
-    manifest = _run(loaded, target, limit, workers)
+    manifest = _run(loaded, target, limit, workers, executor)
     if as_json:
         _json(manifest)
     else:
@@ -82,10 +87,12 @@ def run(
         )
 
 
-def _run(recipe: Any, target: Path, limit: int | None, workers: int | None) -> dict[str, Any]:
+def _run(
+    recipe: Any, target: Path, limit: int | None = None, workers: int | None = None, executor: ExecutorName = "local"
+) -> dict[str, Any]:
     store = open_store(recipe.store, recipe.base)
-    with LocalExecutor(workers) as local:
-        settings = Settings(target, store, local, reporter_for_terminal(), reports.documents, limit)
+    with open_executor(executor, workers) as chosen:
+        settings = Settings(target, store, chosen, reporter_for_terminal(), reports.documents, limit)
         return run_recipe(recipe, settings)
 
 
@@ -121,7 +128,7 @@ def demo(
     recipe = write_example(out / "example")
     target = out / "dataset"
     loaded = load_recipe(recipe)
-    manifest = _run(loaded, target, None, None)
+    manifest = _run(loaded, target)
     if as_json:
         _json(manifest)
     else:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Literal, Protocol, TypeVar
 
 from schemas.errors import RunError
+from stages.contract import Needs
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,7 +25,9 @@ _PRELOAD = ["pipelines.work"]
 class Executor(Protocol):
     """Maps functions over tasks; at most a few tasks per worker are in flight, so memory stays bounded."""
 
-    def map(self, function: Callable[[T], R], tasks: Iterable[T], runs_in: Runs = "process") -> Iterator[R]:
+    def map(
+        self, function: Callable[[T], R], tasks: Iterable[T], runs_in: Runs = "process", needs: Needs = Needs()
+    ) -> Iterator[R]:
         """Results in the order of the tasks. Raises what `function` raises, RunError if a worker died."""
         ...
 
@@ -46,8 +49,12 @@ class LocalExecutor:
             pool.shutdown(wait=True, cancel_futures=True)
         self._pools.clear()
 
-    def map(self, function: Callable[[T], R], tasks: Iterable[T], runs_in: Runs = "process") -> Iterator[R]:
-        """Results in the order of the tasks. Raises what `function` raises, RunError if a worker died."""
+    def map(
+        self, function: Callable[[T], R], tasks: Iterable[T], runs_in: Runs = "process", needs: Needs = Needs()
+    ) -> Iterator[R]:
+        """Results in the order of the tasks, whatever they need. Raises what `function` raises, RunError if a worker
+        died.
+        """
         waiting = iter(tasks)
         head = list(islice(waiting, 2))
         if self.workers == 1 or len(head) < 2:

@@ -79,7 +79,7 @@ def _score_rows(
         return stream_rows(stage, pool, todo, load_state(state_path), table, folder, context.reporter), []
     tasks = list(_tasks(stage, pool, todo, state_path, table.folder))
     scored, failures = 0, list[tuple[int, Failure]]()
-    for task, report in zip(tasks, context.executor.map(score_task, tasks, stage.runs_in), strict=True):
+    for task, report in zip(tasks, context.executor.map(score_task, tasks, stage.runs_in, stage.needs), strict=True):
         scored += report.scored
         failures.extend(_located(task, report))
         context.reporter.advance(len(task.rows))

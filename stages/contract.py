@@ -79,6 +79,15 @@ class Scores(Pool, Protocol):
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What one task of a stage takes of a machine, for executors that place tasks: cores, GPUs, memory in MB."""
+
+    cpus: float = 1
+    gpus: float = 0
+    memory_mb: int = 0
+
+
+@dataclass(frozen=True)
 class Decisions:
     """The outcome for every row a stage saw, as arrays of one length.
 
@@ -105,6 +114,7 @@ class Stage(BaseModel):
         version: raise it whenever `score` or `rewrite` would answer differently; it invalidates stored results.
         reads: record columns that `score` and `rewrite` see.
         runs_in: `process` (default), `thread` where the kernel releases the GIL, or `stream` for `stream`.
+        needs: what one task takes of a machine.
         libraries: distributions whose version changes the scores.
         examines: record columns that the `examiner` sees.
         scores_inputs: whether the records of `sources` are scored too, for `decide` to compare with.
@@ -118,6 +128,7 @@ class Stage(BaseModel):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
     runs_in: ClassVar[RunsIn] = "process"
+    needs: ClassVar[Needs] = Needs()
     libraries: ClassVar[tuple[str, ...]] = ()
     examines: ClassVar[tuple[str, ...]] = ()
     scores_inputs: ClassVar[bool] = False
