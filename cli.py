@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
 from pipelines.redecide import redecide as decide_again
 from pipelines.registry import stage_class, stage_names
+from pipelines.remote import fetch, is_remote, staging_folder, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
@@ -42,8 +44,18 @@ store_app = typer.Typer(
 app.add_typer(store_app, name="store")
 
 Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
+
+
+def _here(place: str) -> Path:
+    """A run's directory; a copy of it where it lies on an object store."""
+    return fetch(place) if is_remote(place) else Path(place)
+
+
 Directory = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A directory that `curate run` wrote.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="DIR", help="A directory (or fsspec URL) that `curate run` wrote.", show_default=False, parser=_here
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -67,7 +79,9 @@ StorePath = Annotated[
 )
 def run(
     recipe: Recipe,
-    out: Annotated[Path | None, typer.Option(help="Output directory; default: the recipe's name beside it.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Output directory or fsspec URL; default: the recipe's name beside it.")
+    ] = None,
     overrides: Overrides = None,
     limit: Limit = None,
     workers: Workers = None,
@@ -76,14 +90,18 @@ def run(
 ) -> None:
     """Run a recipe. An interrupted run continues where it stopped; a finished one is not repeated."""
     loaded = load_recipe(recipe, overrides or ())
-    target = out or Path(loaded.base, loaded.name)
+    place = out or str(Path(loaded.base, loaded.name))
+    store = open_store(loaded.store, loaded.base)
+    target = staging_folder(place, store.root) if is_remote(place) else Path(place)
     manifest = _run(loaded, target, limit, workers, executor)
+    if is_remote(place):
+        upload(target, place, reporter_for_terminal())
     if as_json:
         _json(manifest)
     else:
         _show(reports.funnel_view(target))
         Console(stderr=True).print(
-            f'\nwritten to {target}; next: curate sql {target} "FROM why LIMIT 5"', highlight=False
+            f'\nwritten to {place}; next: curate sql {place} "FROM why LIMIT 5"', highlight=False
         )
 
 
@@ -184,8 +202,8 @@ def clusters(
 
 @app.command(epilog="Example: `curate diff sft-monday sft-tuesday`")
 def diff(
-    first: Annotated[Path, typer.Argument(metavar="DIR_A")],
-    second: Annotated[Path, typer.Argument(metavar="DIR_B")],
+    first: Annotated[Path, typer.Argument(metavar="DIR_A", parser=_here)],
+    second: Annotated[Path, typer.Argument(metavar="DIR_B", parser=_here)],
     as_json: Json = False,
 ) -> None:
     """Compare two runs: rows added, removed, changed; decisions and parameters that differ."""
@@ -234,6 +252,20 @@ def export(
     for line in explained(result):
         print(line, file=sys.stderr)
     _json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
+
+
+@app.command(
+    epilog="Examples: `curate publish sft --to s3://bucket/sft` · `curate publish sft --to hf://datasets/me/x --dry-run`"
+)
+def publish(
+    directory: Directory,
+    to: Annotated[str, typer.Option(help="An fsspec URL: s3://, gs://, hf://datasets/OWNER/NAME, file://.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Publish a finished run on an object store or the hub: readers see all of it or nothing."""
+    result = upload(directory, to, reporter_for_terminal(), dry_run)
+    _either(as_json, {**asdict(result), "known": sorted(result.known)}, reports.upload_view(asdict(result), dry_run))
 
 
 @app.command(

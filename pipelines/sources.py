@@ -142,6 +142,7 @@ def _nearest(name: str, names: Iterable[str], folder: str) -> str:
 def _remote(url: str) -> list[SourceFile]:
     try:
         system, path = fsspec.core.url_to_fs(url)
+        path = _dataset(system, path.rstrip("/"))
         found = _remote_files(system, path)
     except RecipeError:
         raise
@@ -153,6 +154,14 @@ def _remote(url: str) -> list[SourceFile]:
     single = root in found
     files = [_remote_file(url, system, name, PurePosixPath(name).name if single else root, single) for name in found]
     return sorted(files, key=_by_path)
+
+
+def _dataset(system: Any, path: str) -> str:
+    """The folder `data` of an earlier run, where `path` is one."""
+    plain = _MAGIC.isdisjoint(path)
+    return (
+        f"{path}/{DATA}" if plain and system.isfile(f"{path}/{MANIFEST}") and system.isdir(f"{path}/{DATA}") else path
+    )
 
 
 def _remote_files(system: Any, path: str) -> list[str]:

@@ -22,7 +22,7 @@ from reports.markdown import funnel_markdown
 from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
 from reports.story import story
-from reports.views import inspection_view, plan_view, stages_view, store_entries, store_view
+from reports.views import inspection_view, plan_view, stages_view, store_entries, store_view, upload_view
 from stages.contract import Pool
 from stages.text import On
 
@@ -48,6 +48,7 @@ __all__ = [
     "to_jsonl",
     "to_parquet",
     "to_table",
+    "upload_view",
     "write_report",
 ]
 

@@ -9,13 +9,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from reports.target_overlap import Index, Match, Prepared, build, matches, prepare, twins
 from reports.target_trial import Hidden, SizePoint, Trial, folds, hide, prepare_field, sizes, summary, surely_better
 from schemas.errors import RecipeError
 from stages.contract import Pool
+from stages.dedup.kernels import components, pack
 from stages.text import On, columns_for, render
 
 Ints = npt.NDArray[np.int64]
@@ -195,8 +194,7 @@ def _distinct(target: _Target, near: Sequence[Match], seed: int) -> tuple[Ints, 
     rows = np.array(sorted(first.values()), np.int64)
     size = len(target.texts)
     ends = np.array([(match.row, match.fixed) for match in near], np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(size, size))
-    groups = np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    groups = components(pack(ends[:, 0], ends[:, 1]), size).astype(np.int64)
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST_TARGETS])
     return chosen, groups[chosen]
 

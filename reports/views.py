@@ -31,6 +31,16 @@ def plan_view(plan: Mapping[str, Any]) -> RenderableType:
     return Group(files, stages, *costs, Text(f"{rows} ({plan['store']}). Nothing was touched."))
 
 
+def upload_view(found: Mapping[str, Any], dry_run: bool) -> RenderableType:
+    """What `curate publish` shows."""
+    table = Table("file", "size", "", title=found["url"], title_justify="left")
+    for path, size in found["files"].items():
+        table.add_row(path, decimal(size), "there already" if path in found["known"] else "")
+    gone = [Text(f"{'would remove' if dry_run else 'removed'} {path}") for path in found["removed"]]
+    total = f"{len(found['files'])} files, {decimal(sum(found['files'].values()))}"
+    return Group(table, *gone, Text(f"{total} {'would be sent; nothing was' if dry_run else 'are there'}"))
+
+
 def _costs(label: str, found: Mapping[str, str]) -> RenderableType:
     table = Table(title=f"{label}: estimate, if every row reaches it", title_justify="left", show_header=False)
     for name, value in found.items():

@@ -41,9 +41,9 @@ def write_example(folder: Path) -> Path:
     write_bytes(folder / "functions.jsonl.zst", zstandard.compress(_lines(function_problems(rng))))
     write_bytes(folder / "contest.jsonl", _lines(stdin_problems(rng)))
     write_bytes(folder / "articles.txt", _id_lines(rng))
-    recipe = folder / "recipe.yaml"
-    write_bytes(recipe, files("pipelines.demo").joinpath("recipe.yaml").read_bytes())
-    return recipe
+    for name in ("journal.jsonl", "recipe.yaml"):
+        write_bytes(folder / name, files("pipelines.demo").joinpath(name).read_bytes())
+    return folder / "recipe.yaml"
 
 
 def _alpaca(rng: random.Random) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-_TOPICS: dict[str, tuple[str, ...]] = {
+TOPICS: dict[str, tuple[str, ...]] = {
     "sourdough": (
         "A starter is a mix of flour and water that keeps wild yeast alive.",
         "Feed it twice a day at room temperature, or once a week in the fridge.",
@@ -91,7 +91,7 @@ _STYLES = ("Keep it short.", "Use plain words.", "No lists, please.", "One parag
 
 def question_and_answer(rng: random.Random) -> tuple[str, str]:
     """A question about a random topic, and an answer of three to six sentences."""
-    topic = rng.choice(sorted(_TOPICS))
+    topic = rng.choice(sorted(TOPICS))
     question = rng.choice(_ASKS).format(topic=topic, who=rng.choice(_WHO))
     style = rng.choice(_STYLES)
     return f"{question}\n{style}".rstrip(), _sentences(rng, topic, rng.randint(3, 6))
@@ -104,9 +104,9 @@ def dialogue(rng: random.Random) -> list[str]:
 
 def article(rng: random.Random) -> str:
     """One line of running text on two topics."""
-    first, second = rng.sample(sorted(_TOPICS), 2)
+    first, second = rng.sample(sorted(TOPICS), 2)
     return f"{_sentences(rng, first, 6)} {_sentences(rng, second, 5)}"
 
 
 def _sentences(rng: random.Random, topic: str, count: int) -> str:
-    return " ".join(rng.sample(_TOPICS[topic], count))
+    return " ".join(rng.sample(TOPICS[topic], count))
