@@ -189,6 +189,16 @@ def funnel(directory: Directory, as_json: Json = False) -> None:
     _either(as_json, reports.funnel(directory), reports.funnel_view(directory))
 
 
+@app.command(epilog="Example: `curate status sft` (while it runs, or after it died)")
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Say how far a run is: running, failed, died or finished; which step, how long, what is left."""
+    found = reports.status(directory)
+    _either(as_json, found, reports.status_view(found))
+
+
 @app.command(epilog="Example: `curate clusters sft --limit 10`")
 def clusters(
     directory: Directory,
@@ -255,7 +265,7 @@ def export(
 
 
 @app.command(
-    epilog="Examples: `curate publish sft --to s3://bucket/sft` · `curate publish sft --to hf://datasets/me/x --dry-run`"
+    epilog="Examples: `curate publish sft --to s3://bucket/sft` · `curate publish sft --to hf://datasets/me/x`"
 )
 def publish(
     directory: Directory,

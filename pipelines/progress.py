@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -10,6 +12,10 @@ from typing import Protocol
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+_EVERY_SECONDS = 2.0
+EVENTS = "events.jsonl"
+"""What a run tells while it runs, beside its unfinished output."""
 
 
 class Reporter(Protocol):
@@ -112,16 +118,29 @@ class Logged:
 
     def __init__(self, inner: Reporter, path: Path) -> None:
         self._inner, self._path, self._step = inner, path, ""
+        self._done, self._told = 0, 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
+
+    def begin(self, steps: list[str]) -> None:
+        """Log that a run begins, and which steps it will take."""
+        self._log("begin", steps=steps, pid=os.getpid(), host=socket.gethostname())
+
+    def fail(self, error: BaseException) -> None:
+        """Log why the run stops."""
+        self._log("fail", error=f"{type(error).__name__}: {error}")
 
     def start(self, step: str, total: int | None = None) -> None:
         """Log and pass on."""
-        self._step = step
+        self._step, self._done = step, 0
         self._log("start", total=total)
         self._inner.start(step, total)
 
     def advance(self, rows: int) -> None:
-        """Pass on."""
+        """Pass on, and log now and then."""
+        self._done += rows
+        if time.monotonic() - self._told >= _EVERY_SECONDS:
+            self._log("progress", done=self._done)
+            self._told = time.monotonic()
         self._inner.advance(rows)
 
     def finish(self, summary: str) -> None:
@@ -134,7 +153,7 @@ class Logged:
         self._log("warning", text=text)
         self._inner.warn(text)
 
-    def _log(self, event: str, **fields: str | int | None) -> None:
+    def _log(self, event: str, **fields: str | int | list[str] | None) -> None:
         line = {"time": round(time.time(), 3), "event": event, "step": self._step, **fields}
         with self._path.open("ab") as handle:
             handle.write(orjson.dumps(line) + b"\n")

@@ -21,7 +21,7 @@ from pipelines.intake import Taken, Unit, find_units, open_pool, take_in
 from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, write_ingest
 from pipelines.manifest import file_entries, source_entries, stage_entry, versions
 from pipelines.pool import RunPool
-from pipelines.progress import Logged, Reporter
+from pipelines.progress import EVENTS, Logged, Reporter
 from pipelines.publish import check_ours, current_manifest, locked, publish, work_folder
 from pipelines.recipe import Recipe, StageUse
 from pipelines.score_run import StageContext, score_fingerprint
@@ -93,8 +93,14 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
         folder = work_folder(settings.out, name)
-        job = Job(recipe, settings, name, folder, Logged(settings.reporter, folder / "events.jsonl"), extras)
-        return execute(job, lambda: _take_in(job, units))
+        reporter = Logged(settings.reporter, folder / EVENTS)
+        job = Job(recipe, settings, name, folder, reporter, extras)
+        reporter.begin([INGEST, *(use.label for use in recipe.stages), "export"])
+        try:
+            return execute(job, lambda: _take_in(job, units))
+        except BaseException as error:
+            reporter.fail(error)
+            raise
 
 
 def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits) -> str:

@@ -21,6 +21,7 @@ from reports.manifest import load, parse
 from reports.markdown import funnel_markdown
 from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
+from reports.status import status, status_view
 from reports.story import story
 from reports.views import inspection_view, plan_view, stages_view, store_entries, store_view, upload_view
 from stages.contract import Pool
@@ -42,6 +43,8 @@ __all__ = [
     "plan_view",
     "query",
     "stages_view",
+    "status",
+    "status_view",
     "store_entries",
     "store_view",
     "to_csv",
