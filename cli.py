@@ -20,6 +20,8 @@ from pipelines.executors import ExecutorName, open_executor
 from pipelines.exporting import explained, export_run
 from pipelines.extras import read_records
 from pipelines.files import write_bytes
+from pipelines.forget import Removal
+from pipelines.forget import forget as remove
 from pipelines.formats import FORMATS
 from pipelines.plan import plan as make_plan
 from pipelines.progress import reporter_for_terminal
@@ -276,6 +278,29 @@ def publish(
     """Publish a finished run on an object store or the hub: readers see all of it or nothing."""
     result = upload(directory, to, reporter_for_terminal(), dry_run)
     _either(as_json, {**asdict(result), "known": sorted(result.known)}, reports.upload_view(asdict(result), dry_run))
+
+
+@app.command(
+    epilog="Examples: `curate forget sft --id 3f2a` · `curate forget sft sft-2 --match \"text ILIKE '%jo@x.org%'\"`"
+)
+def forget(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs to remove records from.")],
+    record: Annotated[list[str] | None, typer.Option("--id", help="A record_id or source_id; repeatable.")] = None,
+    match: Annotated[str | None, typer.Option(help="A SQL condition on record columns.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; it is written down.")] = "asked to be removed",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many contents are meant.")] = False,
+    store: StorePath = None,
+    as_json: Json = False,
+) -> None:
+    """Remove records for good: from runs, the store, its journals, and every later run. What went is written down."""
+    opened = open_store(str(store.resolve()) if store else None, Path())
+    hashes = reports.contents_meant(directories, record or [], match, opened.root)
+    if dry_run or not hashes:
+        result: dict[str, Any] = {"contents": len(hashes), "removed": None}
+    else:
+        result = {"contents": len(hashes)}
+        result["removed"] = asdict(remove(Removal(hashes, reason), directories, opened, reports.documents))
+    _either(as_json, result, reports.forgotten_view(result))
 
 
 @app.command(

@@ -12,6 +12,7 @@ from pipelines.pool import RunPool
 from pipelines.progress import Reporter, Silent
 from pipelines.recipe import Recipe, Source
 from pipelines.store import Store
+from pipelines.tombstones import bury
 from schemas.errors import RecipeError
 
 ExtraUnits = Mapping[str, Mapping[str, list[Unit]]]
@@ -64,6 +65,7 @@ def _open(label: str, roles: Mapping[str, list[Unit]], store: Store, executor: E
     for role, units in roles.items():
         taken = take_in(units, store, executor, Silent())
         extras.pools[role] = open_pool(taken)
+        bury(extras.pools[role], store.root)
         extras.keys.extend(unit.key for unit in units)
         extras.folders.extend(item.folder for item in taken)
         _check(label, role, taken, reporter)

@@ -56,15 +56,17 @@ def write_decisions(path: Path, pool: RunPool, label: str, position: int, decisi
             start = rows.stop
 
 
-def write_ingest(path: Path, pool: RunPool, name: str) -> None:
-    """Write the first decision about every record: that it was read, and from where."""
+def write_ingest(path: Path, pool: RunPool, gone: BoolArray, name: str) -> None:
+    """Write the first decision about every record: that it was read, and from where, or that it is `gone`."""
     notes = {_FINGERPRINT: name.encode(), _WARNINGS: b"[]"}
     with table_writer(path, DECISION.with_metadata(notes), bloom="record_id") as writer:
-        for records in pool.tables(["record_id", "content_hash", "source", "source_id", "origin"]):
+        for number, part in enumerate(pool.parts):
+            records = part.read(["record_id", "content_hash", "source", "source_id", "origin"])
             n = records.num_rows
+            away = pa.array(gone[pool.starts[number] : pool.starts[number + 1]])
             origin = pc.binary_join_element_wise('{"origin": ', _quoted(records["origin"]), "}", "")
             outcome = {
-                "keep": pa.repeat(pa.scalar(True), n), "reason": pa.repeat(pa.scalar("read"), n),
+                "keep": pc.invert(away), "reason": pc.if_else(away, "forgotten", "read"),
                 "score": pa.nulls(n, pa.float64()), "related_id": pa.nulls(n, pa.string()), "detail": origin,
             }  # fmt: skip
             writer.write(_decision_table(records, INGEST, 0, outcome).replace_schema_metadata(notes))

@@ -25,12 +25,14 @@ from pipelines.progress import EVENTS, Logged, Reporter
 from pipelines.publish import check_ours, current_manifest, locked, publish, work_folder
 from pipelines.recipe import Recipe, StageUse
 from pipelines.score_run import StageContext, score_fingerprint
-from pipelines.stage_run import StageOutcome, run_stage
+from pipelines.stage_run import Counters, StageOutcome, run_stage
 from pipelines.store import Store
+from pipelines.tombstones import REASON, bury, tombstones_fingerprint
 from schemas.errors import RunError
 from schemas.hashing import digest, fingerprint
 from schemas.lineage import INGEST
 from schemas.record import QUARANTINE
+from stages.contract import BoolArray
 
 Documents = Callable[[Path, Mapping[str, Any]], Mapping[str, bytes]]
 """Makes the files that describe a run (card, catalog, report) from its folder and manifest."""
@@ -84,7 +86,7 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         use.stage.check()
     units = find_units(recipe, settings.limit)
     extra_units = find_extras(recipe)
-    name = run_fingerprint(recipe, units, extra_units)
+    name = run_fingerprint(recipe, units, extra_units, tombstones_fingerprint(settings.store.root))
     done = current_manifest(settings.out)
     if done is not None and done["run_fingerprint"] == name and _complete(settings.out, done):
         settings.reporter.start("run")
@@ -103,14 +105,15 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
             raise
 
 
-def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits) -> str:
-    """Fingerprint of a run: its recipe, the content of its inputs, the versions that make it."""
+def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits, removed: str) -> str:
+    """Fingerprint of a run: its recipe, the content of its inputs, what was `removed`, the versions that make it."""
     stages = [
         {"label": use.label, "parameters": use.stage.parameters(), "scores": score_fingerprint(use.stage, b"")}
         for use in recipe.stages
     ]
     inputs = {label: [unit.key for group in roles.values() for unit in group] for label, roles in extras.items()}
     plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage"})
+    plain |= {"removed": removed} if removed else {}
     return fingerprint(
         {**plain, "stages": stages, "units": [unit.key for unit in units], "inputs": inputs, "versions": versions()}
     )
@@ -124,11 +127,12 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     job.used.extend(folder for extra in job.extras.values() for folder in extra.folders)
     check_quarantine(taken, {}, job.recipe.max_quarantine)
     pool = open_pool(taken)
+    gone = bury(pool, job.settings.store.root)
     if not len(pool):
         raise RunError("no source has a single usable record")
     _copy_quarantine(job, taken)
-    _decide_ingest(job, pool)
-    entries = _run_stages(job, pool, taken)
+    _decide_ingest(job, pool, gone)
+    entries = [*_ingest_entry(pool, gone), *_run_stages(job, pool, taken)]
     splits = step("export", lambda: _export(job, pool)) if write else {}
     if job.recipe.lineage == "drops":
         drops_only(job.folder / "lineage/decisions")
@@ -160,11 +164,28 @@ def _copy_quarantine(job: Job, taken: Sequence[Taken]) -> None:
                 writer.write(table)
 
 
-def _decide_ingest(job: Job, pool: RunPool) -> None:
+def _decide_ingest(job: Job, pool: RunPool, gone: BoolArray) -> None:
     path = job.folder / "lineage/decisions" / decisions_file(0, INGEST)
-    name = digest(pool.record_ids.tobytes()).hex()
+    name = digest(pool.record_ids.tobytes() + gone.tobytes()).hex()
     if stored_fingerprint(path) != name:
-        write_ingest(path, pool, name)
+        write_ingest(path, pool, gone, name)
+
+
+def _ingest_entry(pool: RunPool, gone: BoolArray) -> list[dict[str, Any]]:
+    """A line of the funnel for records that people asked to have removed; none where there are none."""
+    if not gone.any():
+        return []
+    by_source: dict[str, dict[str, int]] = {}
+    for part, start in zip(pool.parts, pool.starts.tolist(), strict=False):
+        counts = by_source.setdefault(part.source, {"rows_in": 0, "kept": 0, "dropped": 0, "quarantined": 0})
+        dropped = int(gone[start : start + part.rows].sum())
+        for key, rows in (("rows_in", part.rows), ("kept", part.rows - dropped), ("dropped", dropped)):
+            counts[key] += rows
+    outcome = StageOutcome(
+        INGEST, 0, "", len(gone), int((~gone).sum()), {}, {REASON: int(gone.sum())}, by_source, [],
+        Counters(0, 0, True),
+    )  # fmt: skip
+    return [stage_entry(outcome, {}, 0.0)]
 
 
 def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[str, Any]]:

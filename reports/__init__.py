@@ -14,6 +14,7 @@ from rich.console import RenderableType
 from reports import checkup, counts, difference_view, story_view, target_view
 from reports import clusters as cluster_report
 from reports import target as target_check
+from reports.contents import contents_meant, forgotten_view
 from reports.demo_view import demo_view
 from reports.difference import difference
 from reports.documents import documents, write_report
@@ -30,11 +31,13 @@ from stages.text import On
 __all__ = [
     "check_target",
     "clusters",
+    "contents_meant",
     "demo_view",
     "diff",
     "doctor",
     "documents",
     "explain",
+    "forgotten_view",
     "funnel",
     "funnel_markdown",
     "funnel_view",

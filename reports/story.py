@@ -71,6 +71,7 @@ class Rewrite:
     stage: str
     status: str
     model: str | None
+    prompt_version: str | None
     tokens_in: int | None
     tokens_out: int | None
     cost: float | None
@@ -221,6 +222,7 @@ def _rewrite(row: Mapping[str, Any]) -> Rewrite:
         stage=row["stage"],
         status=row["status"],
         model=row["model"],
+        prompt_version=row["prompt_version"],
         tokens_in=row["tokens_in"],
         tokens_out=row["tokens_out"],
         cost=row["cost"],

@@ -94,13 +94,19 @@ def _twin(stage: str, related: Related) -> Group:
 
 
 def _rewrite(rewrite: Rewrite) -> Group:
-    cost = "" if rewrite.cost is None else f", cost {rewrite.cost:g}"
-    tokens = "" if rewrite.tokens_in is None else f", {rewrite.tokens_in} tokens in, {rewrite.tokens_out} out"
-    head = Text(f"{rewrite.stage} {rewrite.status}", "bold").append(f"  {rewrite.model or ''}{tokens}{cost}", "dim")
+    head = Text(f"{rewrite.stage} {rewrite.status}", "bold").append(f"  {_made_with(rewrite)}", "dim")
     parts: list[RenderableType] = [head]
     for column, pieces in rewrite.columns.items():
         parts += [Text(f"  {column}", "dim"), indented(changes(shortened(pieces)))]
     return Group(*parts)
+
+
+def _made_with(rewrite: Rewrite) -> str:
+    """Model, prompt, tokens and US dollars, as far as they are known."""
+    parts = [rewrite.model, rewrite.prompt_version and f"prompt {rewrite.prompt_version}"]
+    parts += [f"{rewrite.tokens_in} tokens in, {rewrite.tokens_out} out" if rewrite.tokens_in is not None else None]
+    parts += [f"cost {rewrite.cost:g} USD" if rewrite.cost is not None else None]
+    return ", ".join(filter(None, parts))
 
 
 def _content(story: Story) -> RenderableType:

@@ -126,7 +126,12 @@ def serving(port: int = 0, answer: Callable[[str], Said] = reply_to) -> Iterator
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self._send(_completion(asked, answer(asked["messages"][-1]["content"])))
+            try:
+                said = answer(asked["messages"][-1]["content"])
+            except (KeyError, ValueError):  # no prompt of `reflect`
+                self.send_error(500)
+            else:
+                self._send(_completion(asked, said))
 
         def do_GET(self) -> None:
             self._send({"object": "list", "data": []})

@@ -1,0 +1,222 @@
+"""Removing records for good: from datasets that were written, and from everything the store keeps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipelines.files import table_writer, write_bytes, write_json
+from pipelines.ids import from_hex
+from pipelines.lineage import decisions_file
+from pipelines.manifest import file_entries
+from pipelines.publish import current_manifest, locked
+from pipelines.run import Documents
+from pipelines.store import Store
+from pipelines.tombstones import REASON, add_tombstones, contained
+from schemas.errors import RecipeError
+from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, REWRITES_DIR, SCORES_DIR
+
+_LABEL = "forget"
+_KEPT_COLUMNS = ("record_id", "content_hash", "source", "kind", "origin")  # none of them may be null
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is to be forgotten: content hashes, and the reason that people are told."""
+
+    hashes: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What went: rows of each dataset, and rows of records, scores and journals in the store."""
+
+    datasets: dict[str, int]
+    records: int
+    scores: int
+    replies: int
+
+
+def forget(removal: Removal, directories: Sequence[Path], store: Store, documents: Documents) -> Removed:
+    """Remove contents from runs and from the store, and remember them so that no later run takes them in.
+
+    The store remembers first: an interrupted removal is finished by the same command. Decisions stay, without their
+    particulars; texts, rewrites and scores go.
+
+    Raises:
+        RecipeError: if a directory is no finished run.
+        RunError: if a run is writing there.
+    """
+    for directory in directories:
+        if current_manifest(directory) is None:
+            raise RecipeError(f"{directory} is not a finished run: it has no {MANIFEST}")
+    add_tombstones(store.root, removal.hashes, removal.reason)
+    datasets = {str(directory): _forget_run(directory, removal, documents) for directory in directories}
+    records = sum(_blank(path, removal) for path in sorted(store.root.glob("pool/*/part-*.parquet")))
+    records += sum(_blank(path, removal) for path in sorted(store.root.glob("derived/*/*.parquet")))
+    scores = sum(_without_rows(path, "content_hash", removal.hashes) for path in _score_files(store.root))
+    replies = sum(_without_lines(path, removal) for path in sorted(store.root.glob("journals/*/*.jsonl")))
+    return Removed(datasets, records, scores, replies)
+
+
+def _score_files(store: Path) -> list[Path]:
+    return sorted(store.glob("scores/*/*.parquet"))
+
+
+def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
+    """Returns how many rows of the dataset went."""
+    with locked(directory):
+        manifest = current_manifest(directory)
+        assert manifest is not None
+        ids = _record_ids(directory, removal)
+        if not ids:
+            return 0
+        (directory / MANIFEST).unlink()
+        gone = _decide(directory, manifest, ids, removal)
+        for pattern in (f"{REWRITES_DIR}/*.parquet", f"{SCORES_DIR}/**/*.parquet", f"{DATA}/*.parquet"):
+            for path in sorted(directory.glob(pattern)):
+                _without_rows(path, "record_id", ids)
+        manifest["files"] = file_entries(directory)
+        manifest["splits"] = _splits(directory, manifest["splits"])
+        for name, content in documents(directory, manifest).items():
+            write_bytes(directory / name, content)
+        write_json(directory / MANIFEST, manifest)
+    return gone
+
+
+def _record_ids(directory: Path, removal: Removal) -> frozenset[str]:
+    """Ids of records that had one of the contents at any stage."""
+    found: set[str] = set()
+    for path in directory.glob(f"{DECISIONS_DIR}/*.parquet"):
+        table = pq.read_table(path, columns=["record_id", "content_hash"])
+        mask = contained(from_hex(table["content_hash"]), removal.hashes)
+        found.update(table.filter(pa.array(mask))["record_id"].to_pylist())
+    return frozenset(found)
+
+
+def _decide(directory: Path, manifest: dict[str, Any], ids: frozenset[str], removal: Removal) -> int:
+    """Blank what earlier decisions tell of the records, and add the decision that removed them from the data."""
+    for path in sorted(directory.glob(f"{DECISIONS_DIR}/*.parquet")):
+        _blank_decisions(path, ids)
+    position = 1 + max((stage["position"] for stage in manifest["stages"]), default=0)
+    rows = [_data_rows(path) for path in sorted(directory.glob(f"{DATA}/*.parquet"))]
+    table = pa.concat_tables(rows) if rows else DECISION.empty_table().select(["record_id", "content_hash", "source"])
+    drop = pc.is_in(table["record_id"], pa.array(sorted(ids)))
+    reason = pc.if_else(drop, f"{REASON}; {removal.reason}", "kept")
+    n = table.num_rows
+    columns = {
+        **{name: table[name] for name in ("record_id", "content_hash", "source")},
+        "stage": pa.repeat(_LABEL, n), "position": pa.repeat(pa.scalar(position, pa.int32()), n),
+        "keep": pc.invert(drop), "reason": reason,
+    }  # fmt: skip
+    full = [columns.get(field.name, pa.nulls(n, field.type)) for field in DECISION]
+    path = directory / DECISIONS_DIR / decisions_file(position, _LABEL)
+    with table_writer(path, DECISION, bloom="record_id") as writer:
+        writer.write(pa.table(full, schema=DECISION))
+    gone = int(pc.sum(drop).as_py() or 0)
+    manifest["stages"].append(_entry(position, table, drop, gone, removal))
+    return gone
+
+
+def _data_rows(path: Path) -> pa.Table:
+    return pq.read_table(path, columns=["record_id", "content_hash", "source"])
+
+
+def _entry(position: int, table: pa.Table, drop: pa.ChunkedArray, gone: int, removal: Removal) -> dict[str, Any]:
+    by_source: dict[str, dict[str, int]] = {}
+    for source in sorted(set(table["source"].to_pylist())):
+        mine = pc.equal(table["source"], source)
+        rows, dropped = (int(pc.sum(mask).as_py() or 0) for mask in (mine, pc.and_(mine, drop)))
+        by_source[source] = {"rows_in": rows, "kept": rows - dropped, "dropped": dropped, "quarantined": 0}
+    return {
+        "stage": _LABEL, "position": position, "params": {"reason": removal.reason, "contents": len(removal.hashes)},
+        "fingerprint": "", "rows_in": table.num_rows, "kept": table.num_rows - gone, "dropped": gone, "quarantined": 0,
+        "reasons": {REASON: gone} if gone else {}, "by_source": by_source, "warnings": [], "seconds": 0.0,
+        "counters": {"scored": 0, "cached": 0, "decided": True},
+    }  # fmt: skip
+
+
+def _splits(directory: Path, before: dict[str, int]) -> dict[str, int]:
+    counts = dict.fromkeys(before, 0)
+    for path in sorted(directory.glob(f"{DATA}/*.parquet")):
+        counts[path.name.split("-")[0]] += pq.read_metadata(path).num_rows
+    return {name: rows for name, rows in counts.items() if rows}
+
+
+def _blank_decisions(path: Path, ids: frozenset[str]) -> None:
+    """Details and the particulars of reasons may quote a record."""
+
+    def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
+        plain = pc.replace_substring_regex(table["reason"], "(?s);.*", "")
+        for name, value in (("reason", plain), ("detail", pa.nulls(table.num_rows, pa.string()))):
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, table.schema.field(at), pc.if_else(mask, value, table[name]))
+        return table
+
+    _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
+
+
+def _blank(path: Path, removal: Removal) -> int:
+    """Take the text out of records; their rows stay, because rows are counted."""
+
+    def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
+        rows = pa.array(range(table.num_rows), pa.int64(), mask=mask.to_numpy(zero_copy_only=False))
+        for at, field in enumerate(table.schema):
+            if field.name not in _KEPT_COLUMNS:
+                table = table.set_column(at, field, table[at].take(rows))
+        return table
+
+    return _change(path, lambda table: pa.array(contained(from_hex(table["content_hash"]), removal.hashes)), blank)
+
+
+def _change(path: Path, choose: Callable[[pa.Table], Any], change: Callable[[pa.Table, Any], pa.Table]) -> int:
+    """Rewrite a Parquet file if any row is chosen; returns how many were."""
+    names = [name for name in ("record_id", "content_hash") if name in pq.read_schema(path).names]
+    mask = choose(pq.read_table(path, columns=names))
+    count = int(pc.sum(mask).as_py() or 0)
+    if count:
+        _write(path, change(pq.read_table(path), mask))
+    return count
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with table_writer(path, table.schema, bloom="record_id" if "record_id" in table.schema.names else None) as writer:
+        writer.write(table)
+
+
+def _without_rows(path: Path, column: str, names: frozenset[str]) -> int:
+    """Take rows out of a Parquet file, and the file away if none is left; returns how many went."""
+    mask = pc.is_in(pq.read_table(path, columns=[column])[column], pa.array(sorted(names)))
+    count = int(pc.sum(mask).as_py() or 0)
+    if count:
+        left = pq.read_table(path).filter(pc.invert(mask))
+        if left.num_rows:
+            _write(path, left)
+        else:
+            path.unlink()
+    return count
+
+
+def _without_lines(path: Path, removal: Removal) -> int:
+    """Take replies about the contents out of a journal."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    left = [line for line in lines if _about(line) not in removal.hashes]
+    if len(left) < len(lines):
+        write_bytes(path, b"".join(left))
+    return len(lines) - len(left)
+
+
+def _about(line: bytes) -> str | None:
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return value.get("about") if isinstance(value, dict) else None

@@ -1,0 +1,115 @@
+"""`curate forget`: what people ask to have removed is gone everywhere, stays gone, and is accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from makes import alpaca_rows, run_here, write_jsonl, write_recipe
+
+import reports
+from pipelines.forget import Removal, forget
+from pipelines.store import Store
+from reports.contents import contents_where
+from schemas.errors import RecipeError
+
+SECRET = "jo@example.org lives in Rivertown"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    rows = alpaca_rows(40)
+    rows[7]["output"] += f" {SECRET}"
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, rows[7]])
+    recipe = write_recipe(tmp_path, stages=["clean", {"dedup": {"threshold": 0.8}}, "length"])
+    for name in ("monday", "tuesday"):
+        run_here(recipe, tmp_path / name, tmp_path / "store")
+    return tmp_path
+
+
+def _everywhere(folder: Path) -> list[Path]:
+    """Files that hold the secret, compressed columns looked into."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.suffix == ".parquet":
+            found += [path] if SECRET in str(pq.read_table(path).to_pylist()) else []
+        elif path.is_file():
+            found += [path] if SECRET.encode() in path.read_bytes() else []
+    return found
+
+
+def _curate(place: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", *arguments]
+    environment = {**os.environ, "CURATRIX_STORE": str(place / "store")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=check)
+
+
+def test_a_match_is_removed_from_runs_and_store_and_stays_away(place: Path) -> None:
+    runs = [str(place / "monday"), str(place / "tuesday")]
+    arguments = ("forget", *runs, "--match", "completion LIKE '%jo@example.org%'", "--reason", "request 17", "--json")
+    dry = json.loads(_curate(place, *arguments, "--dry-run").stdout)
+    assert dry == {"contents": 1, "removed": None}
+    assert len(_everywhere(place / "store")) >= 1
+    done = json.loads(_curate(place, *arguments).stdout)
+    assert done["removed"]["datasets"] == dict.fromkeys(runs, 1)
+    assert done["removed"]["records"] >= 2  # the row and its copy
+    for folder in ("monday", "tuesday", "store"):
+        assert _everywhere(place / folder) == []
+    again = run_here(place / "recipe.yaml", place / "wednesday", place / "store")
+    assert again["splits"] == {"train": 39}
+    assert again["stages"][0]["stage"] == "ingest"
+    assert again["stages"][0]["reasons"] == {"forgotten": 2}
+    assert again["stages"][1]["rows_in"] == 39
+
+
+def test_the_removal_is_a_decision_like_any_other(place: Path) -> None:
+    hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
+    forget(Removal(hashes, "request 17"), [place / "monday"], Store(place / "store"), reports.documents)
+    manifest = json.loads((place / "monday/manifest.json").read_text())
+    entry = manifest["stages"][-1]
+    assert (entry["stage"], entry["rows_in"], entry["kept"], entry["dropped"]) == ("forget", 40, 39, 1)
+    assert manifest["splits"] == {"train": 39}
+    decisions = f"'{place}/monday/lineage/decisions/*.parquet'"
+    found = duckdb.sql(f"SELECT stage, reason FROM {decisions} WHERE NOT keep AND stage = 'forget'").fetchall()
+    assert found == [("forget", "forgotten; request 17")]
+    for file in manifest["files"]:
+        assert pq.read_metadata(place / "monday" / file["path"]).num_rows == file["rows"]
+    shown = _curate(place, "funnel", str(place / "monday")).stdout
+    assert "forget" in shown
+
+
+def test_by_record_id(place: Path) -> None:
+    data = next((place / "monday/data").glob("*.parquet"))
+    record = pq.read_table(data)["record_id"][3].as_py()
+    done = json.loads(_curate(place, "forget", str(place / "monday"), "--id", record[:12], "--json").stdout)
+    assert done["contents"] >= 1
+    assert record not in pq.read_table(data)["record_id"].to_pylist()
+    assert (place / "tuesday/data" / data.name).is_file()
+    assert record in pq.read_table(place / "tuesday/data" / data.name)["record_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "say what to forget"),
+        (("--id", "zzz"), "means no record"),
+        (("--match", "nothing = 1"), "--match"),
+        (("--match", "1=1); DROP TABLE x; --"), "one SQL statement"),
+    ],
+)
+def test_what_is_unclear_removes_nothing(place: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = _curate(place, "forget", str(place / "monday"), *arguments, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (place / "store/forgotten.json").exists()
+
+
+def test_only_finished_runs(place: Path) -> None:
+    with pytest.raises(RecipeError, match="not a finished run"):
+        forget(Removal(frozenset({"0" * 32}), "x"), [place / "none"], Store(place / "store"), reports.documents)
