@@ -30,9 +30,8 @@ class ShardTask:
     format: str
 
 
-def plan_export(pool: RunPool, export: Export, seed: int, folder: Path) -> dict[str, list[ShardTask]]:
-    """The files of every split that has rows; their number is known before the first is written."""
-    rows = pool.global_rows()
+def plan_export(pool: RunPool, rows: IntArray, export: Export, seed: int, folder: Path) -> dict[str, list[ShardTask]]:
+    """The files of every split that has any of `rows` (run positions); their number is known from the beginning."""
     splits = split_of(pool.content_hashes[rows], export.splits, seed)
     plan: dict[str, list[ShardTask]] = {}
     for number, name in enumerate(["train", *export.splits]):

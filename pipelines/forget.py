@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.delta import DELTA
 from pipelines.files import table_writer, write_bytes, write_json
 from pipelines.ids import from_hex
 from pipelines.lineage import decisions_file
@@ -81,7 +82,12 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
             return 0
         (directory / MANIFEST).unlink()
         gone = _decide(directory, manifest, ids, removal)
-        for pattern in (f"{REWRITES_DIR}/*.parquet", f"{SCORES_DIR}/**/*.parquet", f"{DATA}/*.parquet"):
+        for pattern in (
+            f"{REWRITES_DIR}/*.parquet",
+            f"{SCORES_DIR}/**/*.parquet",
+            f"{DATA}/*.parquet",
+            f"{DELTA}/*.parquet",
+        ):
             for path in sorted(directory.glob(pattern)):
                 _without_rows(path, "record_id", ids)
         manifest["files"] = file_entries(directory)

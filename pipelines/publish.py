@@ -16,6 +16,7 @@ from schemas.lineage import MANIFEST
 
 WORK = ".curatrix"
 _KEPT = (WORK, ".lock")
+_PLAN = ".publishing.json"
 
 
 @contextmanager
@@ -66,16 +67,28 @@ def check_ours(out: Path) -> None:
 
 def publish(out: Path, folder: Path, manifest: dict[str, Any]) -> None:
     """Replace what `out` holds by the finished `folder`; the old manifest goes first, the new one comes last."""
+    names = sorted(path.name for path in folder.iterdir())
+    write_json(folder / _PLAN, {"names": names, "manifest": manifest})
+    finish_publishing(out, folder)
+
+
+def finish_publishing(out: Path, folder: Path) -> dict[str, Any] | None:
+    """Go on with a publication that was killed half-way; returns its manifest, None where there was none."""
+    if not (folder / _PLAN).exists():
+        return None
+    plan = read_json(folder / _PLAN)
     (out / MANIFEST).unlink(missing_ok=True)
-    new = sorted(path.name for path in folder.iterdir())
     for path in out.iterdir():
-        if path.name not in (*_KEPT, *new):
+        if path.name not in (*_KEPT, *plan["names"]):
             _remove(path)
-    for name in new:
-        _remove(out / name)
-        os.replace(folder / name, out / name)
-    write_json(out / MANIFEST, manifest)
+    for name in plan["names"]:
+        if (folder / name).exists():
+            _remove(out / name)
+            os.replace(folder / name, out / name)
+    write_json(out / MANIFEST, plan["manifest"])
     shutil.rmtree(out / WORK)
+    manifest: dict[str, Any] = plan["manifest"]
+    return manifest
 
 
 def _remove(path: Path) -> None:

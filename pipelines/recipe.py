@@ -52,6 +52,9 @@ class Export(BaseModel):
     splits: dict[Literal["validation", "test"], float] = Field(
         {}, description="Share of rows per extra split, chosen by content hash and seed: equal content, equal split."
     )
+    delta: bool = Field(
+        False, description="Also write delta/: the records whose content the run that is replaced did not have."
+    )
     rows_per_file: int = Field(100_000, gt=0, description="Rows per Parquet file of data/.")
 
     @model_validator(mode="after")

@@ -177,7 +177,7 @@ def _upload_to_hub(folder: Path, url: str, root: str, files: dict[str, int], dry
         api.create_repo(name, repo_type="dataset", exist_ok=True, private=True)
         api.upload_folder(
             repo_id=name, repo_type="dataset", folder_path=folder, path_in_repo="/".join(parts[3:]) or None,
-            allow_patterns=[*files, MANIFEST], delete_patterns=["data/*", "lineage/*", "quarantine/*"],
+            allow_patterns=[*files, MANIFEST], delete_patterns=["data/*", "delta/*", "lineage/*", "quarantine/*"],
             commit_message=f"curatrix: {read_json(folder / MANIFEST)['name']}",
         )  # fmt: skip
     return Upload(url, files, frozenset(), ())

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipelines.delta import write_delta
 from pipelines.executor import Executor
 from pipelines.export import plan_export, write_data
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
@@ -22,7 +23,7 @@ from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, wr
 from pipelines.manifest import file_entries, source_entries, stage_entry, versions
 from pipelines.pool import RunPool
 from pipelines.progress import EVENTS, Logged, Reporter
-from pipelines.publish import check_ours, current_manifest, locked, publish, work_folder
+from pipelines.publish import check_ours, current_manifest, finish_publishing, locked, publish, work_folder
 from pipelines.recipe import Recipe, StageUse
 from pipelines.score_run import StageContext, score_fingerprint
 from pipelines.stage_run import Counters, StageOutcome, run_stage
@@ -95,6 +96,8 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
         folder = work_folder(settings.out, name)
+        if (finished := finish_publishing(settings.out, folder)) is not None:
+            return finished
         reporter = Logged(settings.reporter, folder / EVENTS)
         job = Job(recipe, settings, name, folder, reporter, extras)
         reporter.begin([INGEST, *(use.label for use in recipe.stages), "export"])
@@ -134,9 +137,11 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     _decide_ingest(job, pool, gone)
     entries = [*_ingest_entry(pool, gone), *_run_stages(job, pool, taken)]
     splits = step("export", lambda: _export(job, pool)) if write else {}
+    delta = write_delta(pool, job.recipe, job.settings.out, job.folder) if write and job.recipe.export.delta else None
     if job.recipe.lineage == "drops":
         drops_only(job.folder / "lineage/decisions")
     manifest = _manifest(job, taken, entries, splits, started)
+    manifest |= {"delta": delta} if delta is not None else {}
     if write:
         step("publish", lambda: _publish(job, manifest))
     return manifest
@@ -233,7 +238,7 @@ def _summary(outcome: StageOutcome) -> str:
 def _export(job: Job, pool: RunPool) -> dict[str, int]:
     since = time.monotonic()
     job.reporter.start("export", len(pool))
-    plan = plan_export(pool, job.recipe.export, job.recipe.seed, job.folder / "data")
+    plan = plan_export(pool, pool.global_rows(), job.recipe.export, job.recipe.seed, job.folder / "data")
     for rows in write_data(plan, job.settings.executor):
         job.reporter.advance(rows)
     splits = {name: sum(len(piece) for shard in shards for _, piece in shard.pieces) for name, shards in plan.items()}
