@@ -36,7 +36,7 @@ def work_folder(out: Path, run: str) -> Path:
     folder = out / WORK / run
     for other in (out / WORK).glob("*"):
         if other != folder:
-            shutil.rmtree(other)
+            _remove(other)
     folder.mkdir(parents=True, exist_ok=True)
     for unfinished in folder.rglob(TEMPORARY):  # what a killed run was writing
         unfinished.unlink()
@@ -67,8 +67,9 @@ def check_ours(out: Path) -> None:
 
 def publish(out: Path, folder: Path, manifest: dict[str, Any]) -> None:
     """Replace what `out` holds by the finished `folder`; the old manifest goes first, the new one comes last."""
-    names = sorted(path.name for path in folder.iterdir())
-    write_json(folder / _PLAN, {"names": names, "manifest": manifest})
+    if not (folder / _PLAN).exists():
+        names = sorted(path.name for path in folder.iterdir())
+        write_json(folder / _PLAN, {"names": names, "manifest": manifest})
     finish_publishing(out, folder)
 
 

@@ -30,7 +30,7 @@ from pipelines.score_run import ScoreOutcome, StageContext, score_pool
 from pipelines.scoring import Failure
 from schemas.errors import RunError
 from schemas.hashing import digest, fingerprint
-from schemas.record import QUARANTINE
+from schemas.record import CONTENT_COLUMNS, QUARANTINE
 from stages.contract import Decisions, Stage
 
 
@@ -116,8 +116,7 @@ def _decide(use: StageUse, pool: RunPool, scores: ScoreOutcome, path: Path, cont
     name = _decision_fingerprint(use, pool, scores.fingerprint, extras.keys)
     if stored_fingerprint(path) == name:
         return False
-    if not use.stage.rewrites:
-        _write_scores(use, own, view, context.folder)
+    _write_scores(use, own, view, context.folder)
     decisions = _decisions(use, view) if len(pool) else Decisions(np.zeros(0, np.bool_), [])
     context.used.append(asked.folder)
     write_decisions(path, pool, use.label, use.position, decisions, name)
@@ -151,7 +150,8 @@ def _decision_fingerprint(use: StageUse, pool: RunPool, scores: str, inputs: lis
 
 def _write_scores(use: StageUse, own: Scored, view: ScoredPool, folder: Path) -> None:
     """Public score columns of every living row, for people to query."""
-    public = [name for name in own.columns if name not in use.stage.internal]
+    hidden = {*use.stage.internal, *(CONTENT_COLUMNS if use.stage.rewrites else ())}
+    public = [name for name in own.columns if name not in hidden]
     if not public or not len(view):
         return
     path = folder / "lineage/scores" / use.label.replace("#", "-") / "part-00000.parquet"

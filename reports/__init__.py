@@ -19,7 +19,7 @@ from reports.demo_view import demo_view
 from reports.difference import difference
 from reports.documents import documents, write_report
 from reports.manifest import load, parse
-from reports.markdown import funnel_markdown
+from reports.markdown import funnel_markdown, losses
 from reports.records import stored
 from reports.sql import query, to_csv, to_jsonl, to_parquet, to_table
 from reports.status import status, status_view
@@ -42,6 +42,7 @@ __all__ = [
     "funnel_markdown",
     "funnel_view",
     "inspection_view",
+    "losses",
     "manifest_view",
     "plan_view",
     "query",

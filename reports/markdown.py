@@ -1,4 +1,4 @@
-"""The funnel as Markdown, for places that show Markdown (Prefect artifacts)."""
+"""The funnel as Markdown and as a table, for places that show these (Prefect artifacts)."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ def funnel_markdown(manifest: Mapping[str, Any]) -> str:
                 losses.append(f"| {source} | {step.stage} | {counts_.rows_in:,} | {counts_.kept:,} |")
     warnings = [f"- {step.stage}: {warning}" for step in run.steps() for warning in step.warnings]
     return "\n".join([f"# {run.name}", "", *stages, "", *losses, "", *warnings])
+
+
+def losses(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What is left of every source after each stage, as rows of a table."""
+    return [
+        {
+            "source": source, "stage": step.stage, "rows in": counts.rows_in, "kept": counts.kept,
+            "lost": f"{1 - counts.kept / counts.rows_in:.1%}" if counts.rows_in else "",
+        }
+        for step in parse(manifest).steps()
+        for source, counts in step.by_source.items()
+    ]  # fmt: skip

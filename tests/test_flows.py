@@ -17,6 +17,7 @@ from prefect.client.schemas.sorting import TaskRunSort  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows  # noqa: E402
+from schemas.errors import GateError  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +32,7 @@ def test_the_flow_writes_what_the_command_writes_and_shows_its_funnel(
     monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
     write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(100) + alpaca_rows(10))
     recipe = write_recipe(tmp_path, stages=["dedup", "length"])
-    out = flows.curate(recipe, tmp_path / "flow")
+    out = Path(flows.curate(recipe, str(tmp_path / "flow")))
     run_here(recipe, tmp_path / "direct", tmp_path / "other-store")
     assert tree(out / "data") == tree(tmp_path / "direct/data")
     with get_client(sync_client=True) as client:
@@ -40,13 +41,37 @@ def test_the_flow_writes_what_the_command_writes_and_shows_its_funnel(
     assert {"ingest", "dedup", "length", "export", "publish"} <= {run.name for run in runs}
     assert "dedup" in found["data"]
     assert "110" in found["data"]
+    with get_client(sync_client=True) as client:
+        losses = client.request("GET", "/artifacts/{key}/latest", path_params={"key": "losses"}).json()
+        report = client.request("GET", "/artifacts/{key}/latest", path_params={"key": "report"}).json()
+    assert json.loads(losses["data"])[1] == {
+        "source": "rows",
+        "stage": "dedup",
+        "rows in": 110,
+        "kept": 100,
+        "lost": "9.1%",
+    }
+    assert (out / "report.html").absolute().as_uri() in report["data"]
+
+
+def test_a_failed_flow_leaves_a_note_and_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "", "output": ""}] * 4)
+    recipe = write_recipe(tmp_path, stages=["length"])
+    with pytest.raises(GateError):
+        flows.curate(recipe, str(tmp_path / "out"))
+    note = json.loads((tmp_path / "out/.curatrix/flow.json").read_text())
+    assert note["state"] == "Failed"
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(10))
+    flows.curate(recipe, str(tmp_path / "out"))  # the note is not in the way
+    assert not (tmp_path / "out/.curatrix").exists()
 
 
 def test_the_shipped_code_flow_needs_enough_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
     rows = [_problem(number, count) for number, count in enumerate([1, 4, 5, 9])]
     write_jsonl(tmp_path / "problems.jsonl", rows)
-    out = flows.curate_code(str(tmp_path / "problems.jsonl"), tmp_path / "out")
+    out = Path(flows.curate_code(str(tmp_path / "problems.jsonl"), str(tmp_path / "out")))
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["stages"][-1]["stage"] == "tests"
     assert manifest["stages"][-1]["dropped"] == 2

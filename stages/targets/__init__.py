@@ -1,0 +1,1 @@
+"""The `targets` stage: which part of a reasoning model's output a model is trained on."""
