@@ -2,6 +2,9 @@
 
     python bench/verify.py [--seconds 5] [--workers 2] [--jobs humaneval.jsonl.gz …] [--out bench/results]
 
+The share of overhead counts everything that is not the programs' own code: a program's CPU time is that of its process
+less what an empty program takes.
+
 All three run the same trivial stdin test in the same minute, in turns, so that the ratios hold on a busy machine too.
 """
 
@@ -12,7 +15,9 @@ import gzip
 import itertools
 import json
 import os
+import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.adapters import ADAPTERS
-from stages.sandbox import Sandbox, default_workers
+from stages.sandbox import Process, Result, Sandbox, default_workers
 from stages.verify import verify_problem
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "code"
@@ -58,9 +63,36 @@ class Job:
 
     file: str
     problems: int
+    runs: int
     seconds: float
+    total_cpu_s: float
     program_cpu_s: float
     statuses: dict[str, int]
+
+    @property
+    def overhead(self) -> float:
+        """Share of all CPU time (host, fork servers, judges, confinement) that was not spent in the programs' code."""
+        return 1 - self.program_cpu_s / self.total_cpu_s
+
+
+class Counting(Sandbox):
+    """A sandbox that adds up the runs of programs under test, and the CPU time of their processes."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers)
+        self.spent_ms: list[float] = []
+
+    def run(self, process: Process) -> Result:
+        """A run; an output validator's counts as a program's."""
+        result = super().run(process)
+        self.spent_ms.append(result.cpu_ms)
+        return result
+
+    def run_pair(self, first: Process, second: Process, wire: str = "rpc") -> tuple[Result, Result]:
+        """Of a pair, the second is the program under test."""
+        results = super().run_pair(first, second, wire)
+        self.spent_ms.append(results[1].cpu_ms)
+        return results
 
 
 def fresh() -> bool:
@@ -146,22 +178,43 @@ def records(file: str) -> Iterator[dict[str, Any]]:
             yield dict(next(each for each in ADAPTERS if each.matches(row)).read(row)[0])
 
 
-def job(file: str, workers: int) -> Job:
-    """Verify every problem of a file."""
-    problems = list(records(file))
-    started = time.monotonic()
-    with Sandbox(workers) as sandbox:
+def cpu_s() -> float:
+    """CPU seconds of this process and of all that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def job(file: str, workers: int, most: int) -> Job:
+    """Verify the problems of a file, at most `most`."""
+    problems = list(itertools.islice(records(file), most))
+    with Counting(1) as sandbox:
+        empty = statistics.mean(sandbox.run_python("pass").cpu_ms for _ in range(100))
+    started, before = time.monotonic(), cpu_s()
+    with Counting(workers) as sandbox:
         verdicts = list(sandbox.map(lambda record: verify_problem(record, sandbox, stop_early=True), problems))
-    seconds = time.monotonic() - started
-    cpu = sum(verdict.cpu_ms for verdict in verdicts) / 1000
-    return Job(file, len(problems), seconds, cpu, dict(Counter(verdict.status for verdict in verdicts)))
+    seconds, total = time.monotonic() - started, cpu_s() - before
+    own = sum(max(0.0, spent - empty) for spent in sandbox.spent_ms) / 1000
+    statuses = dict(Counter(str(verdict.status) for verdict in verdicts))
+    return Job(file, len(problems), len(sandbox.spent_ms), seconds, total, own, statuses)
 
 
-def summary(rates: list[Rate], jobs: list[Job], workers: int) -> str:
+def whole(jobs: list[Job]) -> Job:
+    """All files as one job."""
+    statuses: Counter[str] = Counter()
+    for each in jobs:
+        statuses.update(each.statuses)
+    sums = {key: sum(getattr(each, key) for each in jobs) for key in ("problems", "runs")}
+    times = {key: sum(getattr(each, key) for each in jobs) for key in ("seconds", "total_cpu_s", "program_cpu_s")}
+    return Job("all together", **sums, **times, statuses=dict(statuses))
+
+
+def summary(rates: list[Rate], jobs: list[Job], workers: int, load: float) -> str:
     """The results as a Markdown page."""
     base = rates[0].per_second
     lines = [
         f"# Verification throughput ({workers} workers)",
+        "",
+        f"`python {' '.join(sys.argv)}`; load average before it: {load:.1f}.",
         "",
         "| way | tests/s | against a fresh interpreter |",
         "|---|---|---|",
@@ -170,14 +223,15 @@ def summary(rates: list[Rate], jobs: list[Job], workers: int) -> str:
     if jobs:
         lines += [
             "",
-            "| file | problems | seconds | problems/s | CPU s in programs | verdicts |",
-            "|---|---|---|---|---|---|",
+            "| file | problems | runs | seconds | problems/s | CPU s | CPU s in programs | overhead | verdicts |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
-    for each in jobs:
+    for each in [*jobs, whole(jobs)] if jobs else ():
         rate = each.problems / each.seconds
         told = ", ".join(f"{name} {count}" for name, count in sorted(each.statuses.items()))
         lines.append(
-            f"| {each.file} | {each.problems} | {each.seconds:.1f} | {rate:.0f} | {each.program_cpu_s:.1f} | {told} |"
+            f"| {each.file} | {each.problems} | {each.runs} | {each.seconds:.1f} | {rate:.1f} | {each.total_cpu_s:.1f} "
+            f"| {each.program_cpu_s:.1f} | {each.overhead:.0%} | {told} |"
         )
     return "\n".join([*lines, ""])
 
@@ -188,18 +242,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="per way")
     parser.add_argument("--workers", type=int, default=default_workers())
     parser.add_argument("--jobs", nargs="*", default=list(JOBS))
+    parser.add_argument("--most", type=int, default=1 << 30, help="problems of each file")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     rates = throughput(options.workers, options.seconds)
-    jobs = [job(file, options.workers) for file in options.jobs if (DATA / file).exists()]
+    jobs = [job(file, options.workers, options.most) for file in options.jobs if (DATA / file).exists()]
     options.out.mkdir(parents=True, exist_ok=True)
     table = {
         "workers": options.workers,
+        "load": load,
         "rates": [{**asdict(rate), "per_second": rate.per_second} for rate in rates],
-        "jobs": [asdict(each) for each in jobs],
+        "jobs": [{**asdict(each), "overhead": each.overhead} for each in jobs],
     }
     (options.out / "verify.json").write_text(json.dumps(table, indent=1) + "\n")
-    page = summary(rates, jobs, options.workers)
+    page = summary(rates, jobs, options.workers, load)
     (options.out / "verify.md").write_text(page)
     print(page)
 

@@ -20,11 +20,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from schemas.adapters.io_tests import read_tests
 from stages.sandbox import Limits, Sandbox, default_workers
+from stages.sandbox.closing import Closing
 from stages.verify import Verdict, verify_code
 
 MAX_TESTS: Final = 15
@@ -56,8 +56,12 @@ def hardest(record: Record, most: int) -> dict[str, Any]:
     return {**record, "tests": [tests[at] for at in sorted(order)]}
 
 
-class CodeReward:
-    """The reward with its own sandbox. Safe to share between threads; `close` it, or use it in a `with`."""
+class CodeReward(Closing):
+    """The reward with its own sandbox. Safe to share between threads; `close` it, or use it in a `with`.
+
+    Its own sandbox repeats what failed in company: most answers of a policy are wrong, and to wait for quiet each
+    time would leave all processors but one idle. CPU time decides anyway.
+    """
 
     def __init__(
         self,
@@ -67,18 +71,10 @@ class CodeReward:
         limits: Limits = LIMITS,
         sandbox: Sandbox | None = None,
     ) -> None:
-        self._sandbox = sandbox or Sandbox(workers or default_workers())
+        self._sandbox = sandbox or Sandbox(workers or default_workers(), quiet_repeats=False)
         self._pool = ThreadPoolExecutor(self._sandbox.workers)
         self.max_tests = max_tests
         self.limits = limits
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop the sandbox."""

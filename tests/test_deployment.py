@@ -55,6 +55,11 @@ def _call(settings: dict[str, str], *arguments: str) -> str:
     return done.stdout
 
 
+def _states(settings: dict[str, str]) -> list[str]:
+    found = httpx.post(f"{settings['PREFECT_API_URL']}/flow_runs/filter", json={}, timeout=10).json()
+    return [run["state"]["type"] for run in found]
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -86,6 +91,7 @@ def test_a_deployment_that_is_killed_goes_on(tmp_path: Path, environment: dict[s
         _until(lambda: len(status(out)["steps"]) >= 2, 200)
         os.kill(status(out)["pid"], signal.SIGKILL)
         _until(lambda: status(out)["state"] == "died", 30)
+        _until(lambda: _states(environment) == ["CRASHED"], 120)  # until then a new run would cancel itself
         _call(environment, *start)
         _until(lambda: status(out)["state"] == "finished", 300)
     finally:

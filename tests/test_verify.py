@@ -16,7 +16,7 @@ from stages.sandbox import Limits, Sandbox
 from stages.verify import verify_code, verify_problem
 from stages.verify.compare import Rules, same_output, same_value
 from stages.verify.problem import problem
-from stages.verify.references import contract
+from stages.verify.references import contract, inputs
 
 LIMITS = Limits(cpu_s=2.0)
 DOUBLE = "print(2 * int(input()))"
@@ -264,6 +264,39 @@ def test_reference_inputs(sandbox: Sandbox) -> None:
 def test_contracts() -> None:
     text = "\n  assert isinstance(a, tuple), 'x'\n  assert all(isinstance(i, set) for i in b)\n  assert isinstance(b, list)\n"
     assert contract(text) == {"a": ("tuple", ""), "b": ("list", "set")}
+
+
+def test_contracts_with_numbers_and_nested_tuples() -> None:
+    numbers = "\n  assert isinstance(a, (int, float)) or isinstance(a, float)\n  assert isinstance(b, complex) or isinstance(b, float)\n  assert isinstance(c, (str, float))\n"
+    assert contract(numbers) == {"a": ("float", ""), "b": ("complex", "")}
+    nested = (
+        "\n  def deep(t):\n    return all(deep(i) for i in t) if isinstance(t, tuple) else True\n"
+        "  assert isinstance(x, tuple)\n  assert deep(x)\n"
+    )
+    given = {"inputs": [[[1, [2, [4]], 6]]], "expected": "reference", "contract": nested}
+    code = "def f(x):\n    return tuple(f(i) if isinstance(i, tuple) else i for i in x)"
+    read = problem(source("", code, judge=given))
+    assert inputs(read, code) == [[(1, (2, (4,)), 6)]]
+
+
+def test_complex_numbers_arrive_as_such(sandbox: Sandbox) -> None:
+    text = "\n  assert isinstance(z, (int, float, complex))\n"
+    judge = {"inputs": [["(1+2j)"], ["-3j"], ["2.5"], [4]], "expected": "reference", "contract": text}
+    verdict = verify_problem(
+        source("", "import cmath\ndef f(z):\n    return cmath.polar(z)", judge=judge), sandbox, LIMITS
+    )
+    assert (verdict.status, verdict.pass_rate) == ("passed", 1.0)
+
+
+def test_a_name_that_nobody_has_is_told(sandbox: Sandbox) -> None:
+    tests = "from node import Node\nfrom programs.f import f\ndef test_1():\n    assert f(Node(1))\n"
+    verdict = verify_problem(source(tests, "def f(n):\n    return True"), sandbox, LIMITS)
+    assert verdict.status == "runtime_error"
+    assert (
+        verdict.detail == "NameError: the tests take 'Node' from 'node', which neither the problem nor the program has"
+    )
+    node = {"files": {"node.py": "class Node:\n    def __init__(self, value):\n        self.value = value\n"}}
+    assert verify_problem(source(tests, "def f(n):\n    return n.value == 1", judge=node), sandbox, LIMITS).verified
 
 
 def test_package_rules(sandbox: Sandbox) -> None:

@@ -9,13 +9,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 from .child.modes import OUT_OF_MEMORY
+from .closing import Closing
 from .errors import SandboxError
+from .gate import MACHINE
 from .model import MEBIBYTE, Limits, Process, Result, Status, Tier
 from .probe import tier as best_tier
 from .worker import Config, Died, Outcome, Request, Worker
@@ -25,12 +26,13 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Sandbox:
+class Sandbox(Closing):
     """Runs untrusted programs. Safe to share between threads; each run takes one of `workers` fork servers.
 
     Without `tier`, the strongest that works here is used; where none does, SandboxError says how to mend it.
     `interpreter` names version and machine, for cache keys. `python` is the interpreter for Python programs
     (default: this one, standard library only); `packages` are folders of extra packages they may import.
+    Without `quiet_repeats`, `alone` does nothing: for users whose programs fail as a rule.
     """
 
     def __init__(
@@ -39,23 +41,17 @@ class Sandbox:
         tier: Tier | None = None,
         python: str | None = None,
         packages: Sequence[Path] = (),
+        quiet_repeats: bool = True,
     ) -> None:
         self.tier: Tier = tier or best_tier()
         self.workers = workers
+        self.quiet_repeats = quiet_repeats
         config = Config.of(self.tier, python or sys.executable, packages)
         self.interpreter = f"{config.version} {platform.machine()}"
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._all = [Worker(config) for _ in range(workers)]
         for worker in self._all:
             self._idle.put(worker)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop every process of this sandbox."""
@@ -84,13 +80,21 @@ class Sandbox:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from pool.map(function, items)
 
+    def alone(self) -> AbstractContextManager[None]:
+        """While this lasts, nothing else runs in any sandbox of this process: for repeating what failed.
+
+        Waits for the runs that have begun; other threads' runs wait until it is over.
+        """
+        return MACHINE.alone() if self.quiet_repeats else nullcontext()
+
     @contextmanager
     def _worker(self) -> Iterator[Worker]:
-        worker = self._idle.get()
-        try:
-            yield worker
-        finally:
-            self._idle.put(worker)
+        with MACHINE.together():
+            worker = self._idle.get()
+            try:
+                yield worker
+            finally:
+                self._idle.put(worker)
 
     def _exchange(self, request: Request) -> list[Result]:
         """Run a request; a fork server that died is replaced, and the request tried again."""

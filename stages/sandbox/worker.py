@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -31,6 +32,7 @@ _START_S: Final = 30.0
 _GRACE_S: Final = 5.0
 _FAREWELL_S: Final = 1.0
 _NOBODY: Final = 65534
+_MOST_DESCRIPTORS: Final = 128
 _CHANGE_USER: Final = 1 << 6 | 1 << 7  # CAP_SETGID, CAP_SETUID
 _F_ADD_SEALS, _EVERY_SEAL = 1033, 0xF
 _ENVIRONMENT: Final = {
@@ -38,6 +40,7 @@ _ENVIRONMENT: Final = {
     "PYTHONUTF8": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
     "LANG": "C.UTF-8",
+    "LD_BIND_NOW": "1",  # once in the fork server, not again in every run
     "PATH": "/usr/bin:/bin",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -119,6 +122,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
         self._scratch: str | None = None
+        self._tasks = 0
         self._owner = os.getpid()
         weakref.finalize(self, _cleanup, self.__dict__)
 
@@ -165,6 +169,7 @@ class Worker:
         if self._config.tier != "zygote":
             self._scratch = tempfile.mkdtemp(prefix=f"curatrix-scratch-{os.getpid()}-")
             os.chmod(self._scratch, 0o777)
+        self._tasks = 8 if self._config.tier == "zygote" else 64 + _tasks_of_user()
         with tempfile.TemporaryFile() as log:
             command = [self._config.python, "-S", "-s", "-P", _MAIN, json.dumps(self._settings())]
             self._process = subprocess.Popen(
@@ -196,7 +201,6 @@ class Worker:
             "packages": self._config.packages,
             "scratch": self._scratch or "",
             "private_interpreter": self._config.private_interpreter,
-            "tasks": 8 if namespaces else 64 + _tasks_of_user(),
         }
 
     def _handshake(self, link: socket.socket) -> None:
@@ -210,7 +214,8 @@ class Worker:
 
     def _ask(self, link: socket.socket, request: Request, descriptors: list[list[int]]) -> list[dict[str, Any]]:
         specs = [
-            _spec(process, request.wire, len(fds)) for process, fds in zip(request.processes, descriptors, strict=True)
+            _spec(process, request.wire, len(fds), self._tasks)
+            for process, fds in zip(request.processes, descriptors, strict=True)
         ]
         link.settimeout(max(process.limits.wall() for process in request.processes) + _GRACE_S)
         try:
@@ -220,27 +225,42 @@ class Worker:
             raise Died(str(error) or type(error).__name__) from error
         if not answer:
             raise Died("the link closed")
-        reports: list[dict[str, Any]] = json.loads(answer)
-        if reports[0]["broken"]:
-            raise SandboxError(f"a program could not be confined: {reports[0]['broken']}")
+        told = json.loads(answer)
+        if told["broken"]:
+            raise SandboxError(f"a program could not be confined: {told['broken']}")
+        reports: list[dict[str, Any]] = told["reports"]
         return reports
 
 
-def _spec(process: Process, wire: str, fds: int) -> dict[str, Any]:
+def _spec(process: Process, wire: str, fds: int, tasks: int) -> dict[str, Any]:
+    return {
+        "mode": process.mode,
+        "cpu_s": process.limits.cpu_s,
+        "wall_s": process.limits.wall(),
+        "limits": _resources(process, tasks),
+        "wire": wire,
+        "fds": fds,
+        "program": process.program,
+    }
+
+
+def _resources(process: Process, tasks: int) -> list[tuple[int, int]]:
+    """Resource limits by their number; `tasks` are those that this user has besides."""
     limits = process.limits
     memory = limits.memory_mb * MEBIBYTE
     # Programs with a garbage-collected heap reserve address space they never touch: only data counts for them.
     total, data = (memory, -1) if process.mode not in ("native", "compile") else (-1, memory)
-    caps = (
-        limits.cpu_s,
-        limits.wall(),
-        total,
-        data,
-        limits.output_bytes,
-        limits.processes,
-        process.stack_mb * MEBIBYTE,
+    seconds = int(limits.cpu_s) + 2
+    values = (
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, limits.output_bytes),
+        (resource.RLIMIT_AS, total),
+        (resource.RLIMIT_DATA, data),
+        (resource.RLIMIT_NPROC, limits.processes + tasks),
+        (resource.RLIMIT_STACK, process.stack_mb * MEBIBYTE),
+        (resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
     )
-    return {"mode": process.mode, "caps": caps, "wire": wire, "fds": fds, "program": process.program}
+    return [(what, value) for what, value in values if value >= 0]
 
 
 def _descriptors(process: Process) -> list[int]:

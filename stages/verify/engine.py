@@ -10,9 +10,10 @@ from stages.sandbox import Limits, Sandbox
 
 from . import native, packages, references, runners
 from .problem import Problem, Program, problem
+from .repeat import twice
 from .verdict import Attempt, Outcome, Verdict
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it whenever a verdict would come out differently; it belongs in every cache key."""
 _TYPING: Final = "from typing import *"  # what LeetCode's starter code takes for granted
 LIMITS: Final = Limits(cpu_s=10.0)
@@ -102,12 +103,12 @@ def run_program(read: Problem, program: Program, sandbox: Sandbox, limits: Limit
     if program.language != "python":
         return native.run(read, program, sandbox, own, stop_early)
     if read.kind == "stdio":
-        return runners.stdio(read, lambda data: sandbox.run_python(program.code, data, own), stop_early)
+        return runners.stdio(read, lambda data: sandbox.run_python(program.code, data, own), sandbox, stop_early)
     if read.kind == "functional":
-        return runners.functional(read, program.code, sandbox, own, stop_early)
+        return twice(sandbox, lambda: runners.functional(read, program.code, sandbox, own, stop_early))
     if read.kind == "reference":
-        return references.run(read, program, sandbox, own)
-    return runners.source(read, program.code, sandbox, own, stop_early)
+        return twice(sandbox, lambda: references.run(read, program, sandbox, own))
+    return twice(sandbox, lambda: runners.source(read, program.code, sandbox, own, stop_early))
 
 
 def _rate(attempt: Attempt) -> float:

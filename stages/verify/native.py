@@ -14,6 +14,7 @@ from stages.sandbox import Limits, Process, Result, Sandbox
 
 from . import runners
 from .problem import Problem, Program
+from .repeat import twice
 from .verdict import Attempt, Outcome
 
 _COMPILING: Final = Limits(cpu_s=60, memory_mb=2048, output_bytes=64 << 20, processes=64)
@@ -83,10 +84,10 @@ def _javascript(
 ) -> Attempt:
     if problem.kind == "stdio":
         payload = {"code": program.code}
-        return runners.stdio(problem, lambda data: sandbox.run(_node(tool, payload, data, limits)), stop_early)
+        return runners.stdio(problem, lambda data: sandbox.run(_node(tool, payload, data, limits)), sandbox, stop_early)
     nonce = secrets.token_hex(16)
     payload = {"code": program.code, "tests": problem.test_code, "nonce": nonce}
-    return runners.whole_source(lambda: sandbox.run(_node(tool, payload, b"", limits)), nonce)
+    return twice(sandbox, lambda: runners.whole_source(sandbox.run(_node(tool, payload, b"", limits)), nonce))
 
 
 class _Binary:
@@ -139,8 +140,8 @@ def _compiled(
         return Attempt((Outcome("compilation", "runtime_error", detail=image),), total)
     binary = _Binary(image, sandbox, limits)
     if problem.kind == "stdio":
-        return runners.stdio(problem, binary, stop_early)
-    return runners.whole_source(lambda: binary(b""), nonce)
+        return runners.stdio(problem, binary, sandbox, stop_early)
+    return twice(sandbox, lambda: runners.whole_source(binary(b""), nonce))
 
 
 def _with_tests(problem: Problem, code: str, nonce: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,6 +11,7 @@ from stages.sandbox import Limits, Process, Result, Sandbox, Status
 
 from .native import execute
 from .problem import Check, Problem, Program
+from .repeat import twice
 from .verdict import Attempt, Outcome
 
 _ACCEPTED, _WRONG = 42, 43
@@ -25,14 +27,16 @@ def custom(problem: Problem, program: Program, sandbox: Sandbox, limits: Limits,
         if program.language != "python":
             return f"no interaction with programs in {program.language}"
         return _attempt(
-            problem, stop_early, lambda check: _interact(problem, validator, check, program, sandbox, limits)
+            problem, sandbox, stop_early, lambda check: _interact(problem, validator, check, program, sandbox, limits)
         )
     ready = execute(program, sandbox, limits)
     if isinstance(ready, str):
         if ready.startswith("no toolchain"):
             return ready
         return Attempt((Outcome("compilation", "runtime_error", detail=ready),), max(1, len(problem.checks)))
-    return _attempt(problem, stop_early, lambda check: _judged(problem, validator, check, ready, sandbox, limits))
+    return _attempt(
+        problem, sandbox, stop_early, lambda check: _judged(problem, validator, check, ready, sandbox, limits)
+    )
 
 
 def _validator(problem: Problem) -> str:
@@ -46,12 +50,10 @@ def _validator(problem: Problem) -> str:
     return f"no Python output validator in the package (found: {', '.join(kinds)})"
 
 
-def _attempt(problem: Problem, stop_early: bool, one: Callable[[Check], Outcome]) -> Attempt:
+def _attempt(problem: Problem, sandbox: Sandbox, stop_early: bool, one: Callable[[Check], Outcome]) -> Attempt:
     outcomes: list[Outcome] = []
     for check in problem.checks:
-        outcome = one(check)
-        if not outcome.passed:
-            outcome = one(check)
+        outcome = twice(sandbox, functools.partial(one, check))
         outcomes.append(outcome)
         if stop_early and not outcome.passed:
             break

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -15,6 +17,7 @@ from stages.sandbox.child.codec import Codec, Refused
 
 from .compare import Rules, same_output, same_value
 from .problem import Check, Problem
+from .repeat import twice
 from .verdict import Attempt, Outcome
 
 _DIGITS: Final = 4000
@@ -23,14 +26,12 @@ _GROUP: Final = 5
 Execute = Callable[[bytes], Result]
 
 
-def stdio(problem: Problem, execute: Execute, stop_early: bool) -> Attempt:
+def stdio(problem: Problem, execute: Execute, sandbox: Sandbox, stop_early: bool) -> Attempt:
     """One run per check: standard input in, standard output compared here."""
     rules = problem.rules()
     outcomes: list[Outcome] = []
     for check in problem.checks:
-        outcome = _one_output(check, execute, rules)
-        if not outcome.passed:  # load, or a flaky program: it counts when it happens twice
-            outcome = _one_output(check, execute, rules)
+        outcome = twice(sandbox, functools.partial(_one_output, check, execute, rules))
         outcomes.append(outcome)
         if stop_early and not outcome.passed:
             break
@@ -126,18 +127,14 @@ def _show(value: Any) -> str:
 def call(
     sandbox: Sandbox, code: str, entry: str, calls: list[tuple[list[Any], dict[str, Any]]], limits: Limits
 ) -> Iterator[tuple[Any, Any, Outcome]]:
-    """(value, arguments afterwards, outcome) of each call, as far as the program got; a failure is tried once more.
+    """(value, arguments afterwards, outcome) of each call, as far as the program got.
 
     Values are decoded from plain data; the outcome says `passed` when the call returned at all.
     """
     encoded = [Codec("h", _no, _no).encode([args, kwargs]) for args, kwargs in calls]
     payload = {"code": code, "entry": entry, "calls": encoded}
-    lines: list[Any] = []
-    for _ in range(2):
-        result = sandbox.run(Process("calls", payload, limits=grouped(limits, len(calls))))
-        lines = list(_lines(result.returned))
-        if result.status == "passed" and not any("error" in line for line in lines):
-            break
+    result = sandbox.run(Process("calls", payload, limits=grouped(limits, len(calls))))
+    lines = list(_lines(result.returned))
     share = result.cpu_ms / max(1, len(calls))
     for at in range(len(calls)):
         if at >= len(lines):
@@ -172,15 +169,10 @@ def source(problem: Problem, code: str, sandbox: Sandbox, limits: Limits, stop_e
     """Test source: in a process apart from the program's where that is possible, else beside it."""
     if not problem.inside:
         try:
-            return _repeated(lambda: _apart(problem, code, sandbox, limits, stop_early))
+            return _apart(problem, code, sandbox, limits, stop_early)
         except _Unfit:
             pass
     return _whole(problem, code, sandbox, limits, stop_early)
-
-
-def _repeated(attempt: Callable[[], Attempt]) -> Attempt:
-    first = attempt()
-    return first if first.failed is None else attempt()
 
 
 def _apart(problem: Problem, code: str, sandbox: Sandbox, limits: Limits, stop_early: bool) -> Attempt:
@@ -256,15 +248,11 @@ def _whole(problem: Problem, code: str, sandbox: Sandbox, limits: Limits, stop_e
         "stop_early": stop_early,
     }
     together = grouped(limits, problem.n_tests)
-    return whole_source(lambda: sandbox.run(Process("whole", payload, limits=together)), nonce)
+    return whole_source(sandbox.run(Process("whole", payload, limits=together)), nonce)
 
 
-def whole_source(run: Callable[[], Result], nonce: str) -> Attempt:
-    """Tests and program in one process, twice where they fail."""
-    return _repeated(lambda: _nonced(run(), nonce))
-
-
-def _nonced(result: Result, nonce: str) -> Attempt:
+def whole_source(result: Result, nonce: str) -> Attempt:
+    """What tests and program in one process reported."""
     lines = [line for line in _lines(result.returned) if line.get("nonce") == nonce]
     outcomes = [_line_outcome(line, result) for line in lines if "name" in line]
     done = any("done" in line for line in lines)
@@ -278,7 +266,9 @@ def _imported(problem: Problem) -> list[str]:
     files = problem.judge.get("solution_files") or ()
     named = [str(name).rpartition("/")[2].removesuffix(".py") for name in files]
     written = re.findall(r"^\s*(?:from|import)\s+(solution|main|answer|candidate)\b", problem.test_code, re.M)
-    return sorted({*named, *written} - {"solution"})
+    head = re.escape(re.split(r"[.(]", problem.entry)[0])
+    holding = re.findall(rf"^\s*from\s+([\w.]+)\s+import\s[^\n]*\b{head}\b", problem.test_code, re.M) if head else []
+    return sorted({*named, *written, *holding} - {"solution", *sys.stdlib_module_names})
 
 
 def reference(

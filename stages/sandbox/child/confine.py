@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import signal
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,25 +17,13 @@ from .syscalls import machine
 NOBODY: Final = 65534
 PAYLOAD, RESULT, RPC_IN, RPC_OUT = 3, 4, 5, 6
 _FIRST_RECEIVED: Final = 20
-_MOST_DESCRIPTORS: Final = 128
+_ALONE: Final = (0, 1, 2, PAYLOAD, RESULT)
+_PAIRED: Final = (*_ALONE, RPC_IN, RPC_OUT)
 _SOMEBODY: Final = 0x7FFF1234  # stands for the process id in a filter that is not finished
 _LAST: Final = 1 << 30
 _READ: Final = kernel.READ_FILE | kernel.READ_DIR
 # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: kept, without a namespace, only where nobody could not read the interpreter.
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
-
-
-@dataclass(frozen=True)
-class Caps:
-    """Resource limits of one process: seconds, bytes, counts."""
-
-    cpu: float
-    wall: float
-    memory: int
-    data: int
-    output: int
-    processes: int
-    stack: int
 
 
 @dataclass(frozen=True)
@@ -47,28 +36,46 @@ class Setting:
     paths: tuple[str, ...]
     scratch: str
     private_interpreter: bool
-    tasks: int
 
 
 class Prepared:
-    """Everything the fork server can make once, so that a new process has few steps left to take."""
+    """Everything the fork server can make once, so that a new process has few steps left to take.
+
+    A new process shares its memory with the fork server until it writes to it, and in Python even looking at an
+    object writes to it. Each page that `enter` does without is a microsecond or two.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.capabilities = kernel.Capabilities(_kept_capabilities(setting))
-        self._rulesets = {kind: _ruleset(setting, kind) for kind in ("python", "native")} if setting.landlock else {}
+        kinds = ("python", "native") if setting.landlock else ()
+        self._landlock = {kind: kernel.landlock_entry(_ruleset(setting, kind)) for kind in kinds}
         self._templates = {kind: bpf.program(machine(), _SOMEBODY, kind) for kind in ("python", "native", "compiler")}
         self._filters = {kind: self._filter(kind, 1) for kind in self._templates} if setting.namespaces else {}
+        self._gaps: dict[tuple[int, ...], list[Callable[[], None]]] = {
+            places: _closings(places) for places in (_ALONE, _PAIRED)
+        }
 
-    def ruleset(self, kind: str) -> int | None:
-        """The Landlock ruleset for a kind of process; a compiler's is made on the spot, around its scratch folder."""
-        if not self.setting.landlock:
-            return None
-        return self._rulesets[kind] if kind in self._rulesets else _ruleset(self.setting, kind)
+    def enter(self, kind: str, limits: Iterable[tuple[int, int]], places: Mapping[int, int]) -> None:
+        """Confine this process for good: user, limits, Landlock, system calls, descriptors."""
+        drop_user(self.setting, self.capabilities)
+        seal = self._filters[kind] if self._filters else self._filter(kind, os.getpid())
+        limit(limits)
+        if self.setting.landlock:
+            self._under_landlock(kind)
+        for place, fd in places.items():
+            os.dup2(fd, place, place <= RPC_OUT)
+        gaps = self._gaps.get(tuple(places)) or _closings(tuple(places))
+        seal.enter()
+        for close in gaps:
+            close()
 
-    def filter(self, kind: str) -> kernel.Filter:
-        """The seccomp program; in a namespace of its own a process always has the id 1."""
-        return self._filters[kind] if self._filters else self._filter(kind, os.getpid())
+    def _under_landlock(self, kind: str) -> None:
+        """A compiler's ruleset is made on the spot, around its scratch folder."""
+        known = self._landlock.get(kind)
+        if known is None:
+            known = kernel.landlock_entry(_ruleset(self.setting, kind))
+        known()
 
     def _filter(self, kind: str, pid: int) -> kernel.Filter:
         template = self._templates[kind]
@@ -87,18 +94,11 @@ def settle(setting: Setting) -> None:
         pass
 
 
-def place_descriptors(wanted: Mapping[int, int], ruleset: int | None) -> None:
-    """Put descriptors at their places, close all others, and enter Landlock on the way."""
-    if ruleset is not None:
-        kernel.landlock_enter(ruleset)
-    for place, fd in wanted.items():
-        os.dup2(fd, place, place <= RPC_OUT)
-    before = -1
-    for place in sorted(wanted):
-        if place > before + 1:
-            kernel.close_between(before + 1, place - 1)
-        before = place
-    kernel.close_between(before + 1, _LAST)
+def _closings(places: tuple[int, ...]) -> list[Callable[[], None]]:
+    """Calls that close every descriptor but those in `places`."""
+    ends = [-1, *sorted(places), _LAST + 1]
+    gaps = [(before + 1, after - 1) for before, after in itertools.pairwise(ends)]
+    return [kernel.closing(first, last) for first, last in gaps if first <= last]
 
 
 def _ruleset(setting: Setting, kind: str) -> int:
@@ -113,28 +113,14 @@ def _ruleset(setting: Setting, kind: str) -> int:
     return ruleset
 
 
-def limit(caps: Caps, tasks: int) -> None:
-    """Set this process's own resource limits, soft and hard."""
-    seconds = int(caps.cpu) + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (caps.output, caps.output))
-    for what, value in (
-        (resource.RLIMIT_AS, caps.memory),
-        (resource.RLIMIT_DATA, caps.data),
-        (resource.RLIMIT_NPROC, caps.processes + tasks),
-        (resource.RLIMIT_STACK, caps.stack),
-        (resource.RLIMIT_NOFILE, _MOST_DESCRIPTORS),
-    ):
-        if value >= 0:
-            _lower(what, value)
-
-
-def _lower(what: int, value: int) -> None:
-    try:
-        resource.setrlimit(what, (value, value))
-    except ValueError:  # the host's own hard limit is lower
-        hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (hard, hard))
+def limit(limits: Iterable[tuple[int, int]]) -> None:
+    """Set this process's own resource limits (number and value), soft and hard."""
+    for what, value in limits:
+        try:
+            resource.setrlimit(what, (value, value))
+        except ValueError:  # the host's own hard limit is lower
+            hard = resource.getrlimit(what)[1]
+            resource.setrlimit(what, (hard, hard))
 
 
 def drop_user(setting: Setting, capabilities: kernel.Capabilities) -> None:

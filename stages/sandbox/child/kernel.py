@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from typing import Final
 
 from .syscalls import number
@@ -38,6 +39,18 @@ def _check(result: int, what: str) -> int:
 def _call(name: str, *args: object) -> int:
     words = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
     return _check(int(_libc.syscall(ctypes.c_long(number(name)), *words)), name)
+
+
+def prepared(name: str, *args: object) -> Callable[[], None]:
+    """A call whose arguments are known beforehand. A new process then touches little memory, and so copies little."""
+    words = [ctypes.c_long(number(name)), *(ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args)]
+    syscall = _libc.syscall
+
+    def call() -> None:
+        if syscall(*words) < 0:
+            _check(-1, name)
+
+    return call
 
 
 def _text(value: str | None) -> ctypes.c_char_p:
@@ -136,11 +149,8 @@ class Capabilities:
         self.mask = mask
         self._header = _CapHeader(_CAPABILITY_VERSION_3, 0)
         self._data = (_CapData * 2)(_CapData(mask, mask, 0), _CapData(0, 0, 0))
-        self._args = ctypes.c_long(number("capset")), ctypes.byref(self._header), ctypes.byref(self._data)
-
-    def set(self) -> None:
+        self.set = prepared("capset", ctypes.byref(self._header), ctypes.byref(self._data))
         """Have these and no others, effective and permitted."""
-        _check(_libc.syscall(*self._args), "capset")
 
 
 def landlock_abi() -> int:
@@ -182,9 +192,9 @@ def landlock_allow(ruleset: int, path: str, rights: int) -> None:
         os.close(fd)
 
 
-def landlock_enter(ruleset: int) -> None:
-    """Put this thread, for good, under the ruleset."""
-    _call("landlock_restrict_self", ruleset, 0)
+def landlock_entry(ruleset: int) -> Callable[[], None]:
+    """A call that puts this thread, for good, under the ruleset."""
+    return prepared("landlock_restrict_self", ruleset, 0)
 
 
 class _Program(ctypes.Structure):
@@ -197,18 +207,13 @@ class Filter:
     def __init__(self, program: bytes) -> None:
         self._buffer = ctypes.create_string_buffer(program, len(program))
         self._program = _Program(len(program) // 8, ctypes.cast(self._buffer, ctypes.c_void_p))
-        words = [ctypes.c_long(word) for word in (number("prctl"), _PR_SET_SECCOMP, 2)]
-        self._args = *words, ctypes.byref(self._program), ctypes.c_long(0), ctypes.c_long(0)
-
-    def enter(self) -> None:
+        self.enter = prepared("prctl", _PR_SET_SECCOMP, 2, ctypes.byref(self._program), 0, 0)
         """Put this thread, for good, under the filter."""
-        _check(_libc.syscall(*self._args), "seccomp")
 
 
-def close_between(first: int, last: int) -> None:
-    """Close every descriptor from `first` to `last`, both included."""
-    if first <= last:
-        _call("close_range", first, last, 0)
+def closing(first: int, last: int) -> Callable[[], None]:
+    """A call that closes every descriptor from `first` to `last`, both included."""
+    return prepared("close_range", first, last, 0)
 
 
 def landlock_all(abi: int) -> int:

@@ -63,7 +63,6 @@ def _serve(link: socket.socket, config: dict[str, Any], pid_space: int | None) -
         paths=("/",) if pid_space is not None else tuple(config["paths"]),
         scratch=tree.SCRATCH if pid_space is not None else config["scratch"],
         private_interpreter=config["private_interpreter"],
-        tasks=config["tasks"],
     )
     if pid_space is None:
         kernel.adopt_orphans()

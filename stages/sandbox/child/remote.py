@@ -249,3 +249,8 @@ class RemoteModule(types.ModuleType):
         except Exception as error:
             title = self.__name__
             raise AttributeError(f"no module {title!r} here, and the program has no {name!r}") from error
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`from node import Node` gives a module where nothing of that name exists; it is found out when called."""
+        home, _, name = self.__name__.rpartition(".")
+        raise NameError(f"the tests take {name!r} from {home or name!r}, which neither the problem nor the program has")

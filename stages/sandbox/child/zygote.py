@@ -1,4 +1,8 @@
-"""The fork server: one request in, one or two confined processes, one report out. It never sees a payload."""
+"""The fork server: one request in, one or two confined processes, one report out. It never sees a payload.
+
+After a fork, the fork server too pays for every page of memory that it writes to, and Python writes wherever it looks:
+what happens once per request takes few steps, few functions and few kinds of objects.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +14,56 @@ import signal
 import socket
 import time
 import traceback
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from . import bpf, confine, kernel, modes, tree
 
 _TICK: Final = 0.002
-Report = dict[str, Any]
+_FAILED: Final = 70
+_MOST_FDS: Final = 16
+_REPORT: Final = '{"exit": %d, "why": "%s", "cpu": %.6f, "wall": %.6f, "peak_kb": %d}'
+_read_json: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+Spec = dict[str, Any]
 
 
-@dataclass
 class Running:
     """One confined process while it runs."""
 
-    pid: int
-    pidfd: int
-    caps: confine.Caps
-    started: float
-    why: str = ""
-    report: Report = field(default_factory=dict)
+    __slots__ = ("cpu_s", "pid", "pidfd", "report", "started", "wall_s", "why")
 
-    def cpu(self) -> float:
-        """CPU seconds used so far, all threads."""
-        try:
-            return time.clock_gettime((~self.pid) << 3 | 2)
-        except OSError:
-            return 0.0
+    def __init__(self, pid: int, spec: Spec) -> None:
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.cpu_s: float = spec["cpu_s"]
+        self.wall_s: float = spec["wall_s"]
+        self.started = time.monotonic()
+        self.why = ""
+        self.report = ""
 
     def kill(self, why: str) -> None:
+        """End it; the first reason counts."""
         self.why = self.why or why
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
+
+    def enforce(self) -> float:
+        """Kill it if it is over a limit; the seconds until it may be, by CPU time (all threads) and wall time."""
+        try:
+            cpu = self.cpu_s - time.clock_gettime((~self.pid) << 3 | 2)
+        except OSError:
+            cpu = self.cpu_s
+        wall = self.wall_s - (time.monotonic() - self.started)
+        if cpu <= 0 or wall <= 0:
+            self.kill("cpu" if cpu <= 0 else "wall")
+        return min(cpu, wall)
+
+    def reap(self) -> None:
+        """Collect it and write its report."""
+        _, status, usage = os.wait4(self.pid, 0)
+        wall = time.monotonic() - self.started
+        os.close(self.pidfd)
+        cpu = usage.ru_utime + usage.ru_stime
+        self.report = _REPORT % (os.waitstatus_to_exitcode(status), self.why, cpu, wall, usage.ru_maxrss)
 
 
 class Zygote:
@@ -49,156 +72,125 @@ class Zygote:
     def __init__(self, link: socket.socket, setting: confine.Setting, pid_space: int | None) -> None:
         self.link = link
         self.setting = setting
-        self.pid_space = pid_space
+        self.new_space = kernel.prepared("unshare", kernel.NEWPID)
+        self.old_space = None if pid_space is None else kernel.prepared("setns", pid_space, kernel.NEWPID)
         self.prepared = confine.Prepared(setting)
+        self.heard, self.complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.poll = select.poll()
+        self.poll.register(link, 0)  # only hang-up and error: the host is gone
 
     def serve(self) -> None:
         """Answer requests until the host goes away."""
+        room = socket.CMSG_SPACE(4 * _MOST_FDS)
         while True:
-            message, fds, _, _ = socket.recv_fds(self.link, 1 << 16, 16)
+            message, sent, _, _ = self.link.recvmsg(1 << 16, room)
             if not message:
                 return
-            reports = self._run(json.loads(message), fds)
-            self.link.send(json.dumps(reports).encode())
+            fds = memoryview(sent[0][2]).cast("i").tolist()
+            self.link.send(self._run(_read_json(message.decode(), 0)[0], fds))
 
-    def _run(self, request: list[Report], fds: list[int]) -> list[Report]:
-        pipes = _pipes(len(request))
-        heard, complain = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    def _run(self, request: list[Spec], fds: list[int]) -> bytes:
+        """The reports on a request, as JSON."""
+        pipes = [*os.pipe(), *os.pipe()] if len(request) == 2 else []
         running: list[Running] = []
         first = 0
-        for at, spec in enumerate(request):
+        for spec in request:
             own = fds[first : first + spec["fds"]]  # stdin, stdout, stderr, payload, result, program
-            running.append(self._start(spec, at, own, pipes, complain))
+            running.append(self._start(spec, _places(spec, own, pipes, len(running))))
             first += len(own)
-        for fd in [*fds, complain, *(end for pair in pipes for end in pair)]:
+        for fd in fds:
+            os.close(fd)
+        for fd in pipes:
             os.close(fd)
         self._supervise(running)
-        running[0].report["broken"] = os.read(heard, 1000).decode("utf-8", "replace")
-        os.close(heard)
-        return [process.report for process in running]
+        reports = ", ".join([process.report for process in running])
+        broken = self._complaint() if f'"exit": {_FAILED},' in reports else '""'
+        return f'{{"broken": {broken}, "reports": [{reports}]}}'.encode()
 
-    def _start(self, spec: Report, at: int, own: list[int], pipes: list[tuple[int, int]], complain: int) -> Running:
-        caps = confine.Caps(*spec["caps"])
-        started = time.monotonic()
-        pid = self._fork()
-        if pid == 0:
-            self._child(spec, caps, _places(spec, own, pipes, at), complain)
-        return Running(pid, os.pidfd_open(pid), caps, started)
+    def _complaint(self) -> str:
+        """What a process said that could not confine itself, as JSON. A program may end with that status too."""
+        try:
+            return json.dumps(os.read(self.heard, 4096).decode("utf-8", "replace"))
+        except BlockingIOError:
+            return '""'
 
-    def _fork(self) -> int:
+    def _start(self, spec: Spec, places: dict[int, int]) -> Running:
         """Fork; with namespaces, into a process-id namespace of its own, where the child is process 1."""
-        if self.pid_space is None:
-            return kernel.fork()
-        kernel.unshare(kernel.NEWPID)
+        if self.old_space is not None:
+            self.new_space()
         pid = kernel.fork()
-        if pid:
-            kernel.setns(self.pid_space, kernel.NEWPID)
-        return pid
+        if pid == 0:
+            self._child(spec, places)
+        if self.old_space is not None:
+            self.old_space()
+        return Running(pid, spec)
 
-    def _child(self, spec: Report, caps: confine.Caps, places: dict[int, int], complain: int) -> None:
+    def _child(self, spec: Spec, places: dict[int, int]) -> None:
         """Nothing returns from here into the fork server's loop."""
         try:
-            self._confine(spec, caps, places)
-        except BaseException as error:
-            os.write(complain, f"{type(error).__name__}: {error}".encode())
-            os._exit(70)
-        try:
+            try:
+                self._confine(spec, places)
+            except BaseException as error:
+                os.write(self.complain, f"{type(error).__name__}: {error}"[:1000].encode())
+                os._exit(_FAILED)
             modes.run(spec["mode"])
         except BaseException:
             traceback.print_exc()
         finally:
-            os._exit(70)
+            os._exit(_FAILED)
 
-    def _confine(self, spec: Report, caps: confine.Caps, places: dict[int, int]) -> None:
+    def _confine(self, spec: Spec, places: dict[int, int]) -> None:
         kind = modes.KINDS[spec["mode"]]
         if kind == "compiler":
             os.environ["TMPDIR"] = self.setting.scratch
             if self.setting.namespaces:
                 kernel.unshare(kernel.NEWNS)
                 tree.scratch(256)
-        if self.pid_space is None:
+        if self.old_space is None:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
-        confine.drop_user(self.setting, self.prepared.capabilities)
-        seal = self.prepared.filter(kind)
-        confine.limit(caps, self.setting.tasks)
-        confine.place_descriptors(places, self.prepared.ruleset(kind))
-        seal.enter()
+        self.prepared.enter(kind, spec["limits"], places)
 
     def _supervise(self, running: list[Running]) -> None:
         """Wait until the first process ends; the second, where there is one, does not outlive it."""
-        poll = select.poll()
-        poll.register(self.link, 0)  # only hang-up and error: the host is gone
         for process in running:
-            poll.register(process.pidfd, select.POLLIN)
+            self.poll.register(process.pidfd, select.POLLIN)
+        wait = min([min(process.cpu_s, process.wall_s) for process in running])
         while not running[0].report:
-            for fd, _ in poll.poll(_wait_ms(running)):
-                if fd == self.link.fileno():
-                    _abandon(running)
-                self._collect(fd, running, poll)
-            _enforce(running)
+            for fd, _ in self.poll.poll(max(_TICK, wait) * 1000):
+                self._collect(fd, running)
+            if not running[0].report:
+                wait = min([process.enforce() for process in running if not process.report])
         for process in running:
             if not process.report:
                 process.kill("ended")
-                _reap(process)
+                self._reap(process)
 
-    def _collect(self, fd: int, running: list[Running], poll: select.poll) -> None:
+    def _collect(self, fd: int, running: list[Running]) -> None:
+        if fd == self.link.fileno():
+            _abandon(running)
         for process in running:
             if process.pidfd == fd and not process.report:
-                poll.unregister(fd)
-                _reap(process)
+                self._reap(process)
+
+    def _reap(self, process: Running) -> None:
+        self.poll.unregister(process.pidfd)
+        process.reap()
+        if self.old_space is None:  # without namespaces: what a compiler may have left
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def _pipes(count: int) -> list[tuple[int, int]]:
-    return [os.pipe(), os.pipe()] if count == 2 else []
-
-
-def _places(spec: Report, fds: list[int], pipes: list[tuple[int, int]], at: int) -> dict[int, int]:
-    """Which descriptor goes where. Pipe 0 carries bytes from process 0 to process 1, pipe 1 the other way."""
+def _places(spec: Spec, fds: list[int], pipes: list[int], at: int) -> dict[int, int]:
+    """Which descriptor goes where. The first of the two pipes carries bytes from process 0 to 1, the other back."""
     places = {0: fds[0], 1: fds[1], 2: fds[2], confine.PAYLOAD: fds[3], confine.RESULT: fds[4]}
     if spec["mode"] == "native":
         places[bpf.EXEC_FD] = fds[5] if len(fds) > 5 else os.open(spec["program"], os.O_RDONLY | os.O_CLOEXEC)
     if pipes:
-        ends = (pipes[1 - at][0], pipes[at][1])
+        ends = (pipes[2 - 2 * at], pipes[2 * at + 1])
         target = (0, 1) if spec["wire"] == "stdio" else (confine.RPC_IN, confine.RPC_OUT)
         places.update(zip(target, ends, strict=True))
     return places
-
-
-def _wait_ms(running: list[Running]) -> float:
-    now = time.monotonic()
-    left = [_left(process, now) for process in running if not process.report]
-    return max(_TICK, min(left)) * 1000
-
-
-def _left(process: Running, now: float) -> float:
-    wall = process.caps.wall - (now - process.started)
-    return min(wall, process.caps.cpu - process.cpu())
-
-
-def _enforce(running: list[Running]) -> None:
-    now = time.monotonic()
-    for process in running:
-        if process.report:
-            continue
-        if process.cpu() >= process.caps.cpu:
-            process.kill("cpu")
-        elif now - process.started >= process.caps.wall:
-            process.kill("wall")
-
-
-def _reap(process: Running) -> None:
-    _, status, usage = os.wait4(process.pid, 0)
-    os.close(process.pidfd)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # without namespaces: what a compiler may have left
-    process.report = {
-        "exit": os.waitstatus_to_exitcode(status),
-        "why": process.why,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "wall": time.monotonic() - process.started,
-        "peak_kb": usage.ru_maxrss,
-    }
 
 
 def _abandon(running: list[Running]) -> None:

@@ -1,0 +1,1 @@
+"""Instruction-following difficulty: how much a prompt helps a model foresee its response."""
