@@ -20,12 +20,14 @@ from pipelines.run import Settings, run
 from pipelines.store import Store
 
 JOURNAL: Final = Path(__file__).parent / "journal.jsonl"
+_EVERYBODY: Final = ("stages.dedup.threshold=1.0", "stages.tests.min_tests=0", "stages.tests.verify=false")
+"""Records that another threshold would let through have their replies too."""
 
 
 def written_journal(folder: Path) -> bytes:
     """The journal of a run of the demo in `folder` (empty) with the rules as its model: by key, without times."""
     with serving() as url, LocalExecutor(1) as executor:
-        changes = [f"stages.reflect.endpoint={url}", "stages.reflect.replay=[]"]
+        changes = [f"stages.reflect.endpoint={url}", "stages.reflect.replay=[]", *_EVERYBODY]
         recipe = load_recipe(write_example(folder / "example"), changes)
         store = Store(folder / "store")
         run(recipe, Settings(folder / "dataset", store, executor, Silent(), lambda directory, manifest: {}))

@@ -1,0 +1,1 @@
+"""Rewriting instructions and answers with a language model that criticises them first."""
