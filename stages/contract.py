@@ -122,7 +122,7 @@ class Stage(BaseModel):
         rewrites: True for a stage that changes content instead of deciding.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: ClassVar[str]
     version: ClassVar[int] = 1

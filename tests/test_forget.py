@@ -113,3 +113,16 @@ def test_what_is_unclear_removes_nothing(place: Path, arguments: tuple[str, ...]
 def test_only_finished_runs(place: Path) -> None:
     with pytest.raises(RecipeError, match="not a finished run"):
         forget(Removal(frozenset({"0" * 32}), "x"), [place / "none"], Store(place / "store"), reports.documents)
+
+
+def test_replies_about_a_record_leave_the_journals(place: Path) -> None:
+    hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
+    lines = [
+        {"key": "1" * 32, "ok": 1, "about": next(iter(hashes)), "text": SECRET},
+        {"key": "2" * 32, "ok": 1, "about": "f" * 32, "text": "another"},
+        {"key": "3" * 32, "ok": 1, "text": "of nobody"},
+    ]
+    journal = write_jsonl(place / "store/journals/reflect/a.jsonl", lines)
+    found = forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
+    assert found.replies == 1
+    assert [json.loads(line)["key"] for line in journal.read_text().splitlines()] == ["2" * 32, "3" * 32]

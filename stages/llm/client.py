@@ -152,7 +152,7 @@ class Client:
 
     def _keep(self, key: str, request: Request, answer: Reply | NoReply) -> None:
         if isinstance(answer, Reply) or not answer.stops:
-            self._journal.put(key, request.template, answer)
+            self._journal.put(key, request.template, answer, request.about)
 
     def _failed(self, answer: NoReply) -> NoReply:
         self._ledger.failed[answer.kind] += 1

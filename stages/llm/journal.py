@@ -72,14 +72,14 @@ class Journal:
             del self._index[name]
         return reply
 
-    def put(self, key: str, template: str, answer: Reply | NoReply) -> None:
+    def put(self, key: str, template: str, answer: Reply | NoReply, about: str = "") -> None:
         """Record what came of a request. Raises RunError where it cannot be written (the disk is full)."""
         if self._folder is None:
             return
         if self._own is None:
             self._take_over(self._folder)
         assert self._own is not None
-        offset = self._own.append(_line(key, template, answer))
+        offset = self._own.append(_line(key, template, answer, about))
         if isinstance(answer, Reply):
             self._index[bytes.fromhex(key)] = self._own_number << _OFFSET_BITS | offset
 
@@ -146,10 +146,12 @@ def _files(path: Path) -> Sequence[Path]:
     return [path]
 
 
-def _line(key: str, template: str, answer: Reply | NoReply) -> bytes:
+def _line(key: str, template: str, answer: Reply | NoReply, about: str) -> bytes:
     """Key and ok first: that is all that reading an index needs."""
     now = datetime.now(UTC)
     value: dict[str, Any] = {"key": key, "ok": int(isinstance(answer, Reply)), "at": now, "template": template}
+    if about:
+        value["about"] = about
     if isinstance(answer, Reply):
         value |= {
             "model": answer.model, "finish_reason": answer.finish_reason, "tokens_in": answer.tokens_in,

@@ -24,7 +24,9 @@ class Request:
 
     `template` is the `name@version` of the prompt the messages were made with. `sample` tells requests apart that are
     equal otherwise: asking again after an unusable reply needs another number, or the journal gives the same reply.
-    None means the endpoint's own value (`temperature`, `max_tokens`) or the server's (`top_p`, `seed`).
+    `about` is the content hash of the record it is about, noted in the journal so that the record can be forgotten; it
+    is no part of the key. None means the endpoint's own value (`temperature`, `max_tokens`) or the server's (`top_p`,
+    `seed`).
     """
 
     messages: tuple[Mapping[str, str], ...]
@@ -36,6 +38,7 @@ class Request:
     top_p: float | None = None
     seed: int | None = None
     sample: int = 0
+    about: str = ""
 
     def resolved(self, endpoint: Endpoint) -> Request:
         """The same request with the endpoint's values where it had none."""
@@ -45,7 +48,7 @@ class Request:
         temperature = endpoint.temperature if self.temperature is None else self.temperature
         return Request(
             self.messages, self.template, most, temperature,
-            self.json_schema, self.stop, self.top_p, self.seed, self.sample,
+            self.json_schema, self.stop, self.top_p, self.seed, self.sample, self.about,
         )  # fmt: skip
 
     def characters(self) -> int:

@@ -103,7 +103,7 @@ async def _propose(template: Template, turn: Turn, row: Row, tools: Tools) -> Pr
     fault = ""
     for sections in (False, True):
         wanted, mark = request(template, turn, checks, sections)
-        answer = or_stop(await tools.ask(wanted))
+        answer = or_stop(await tools.ask(replace(wanted, about=row.get("content_hash", ""))))
         if isinstance(answer, NoReply):
             fault = f"failed: {answer.kind.replace('_', ' ')}"
             break

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.errors import RecipeError
@@ -162,8 +163,11 @@ class Reflect(Stage):
     def decide(self, scores: Scores) -> Decisions:
         """Everybody stays; the reason is the status, the detail what came of each call and what was paid."""
         table = scores.table(["rewrite_status", *_DETAIL])
-        details = [_json(row) if row["calls"] else None for row in table.select(list(_DETAIL)).to_pylist()]
-        return Decisions(np.ones(len(scores), np.bool_), table["rewrite_status"].combine_chunks(), detail=details)
+        rows = table.select(list(_DETAIL)).to_pylist()
+        details = [_json(row) if row["calls"] else None for row in rows]
+        status = table["rewrite_status"].combine_chunks()
+        told = (_summary(table),) if any(details) else ()
+        return Decisions(np.ones(len(rows), np.bool_), status, detail=details, warnings=told)
 
     def estimate(self, sample: pa.Table, rows: int) -> Mapping[str, str]:
         """Calls, tokens and money for `rows` records like those of `sample`."""
@@ -188,3 +192,15 @@ class Reflect(Stage):
 
 def _json(row: dict[str, Any]) -> str:
     return orjson.dumps({key: value for key, value in row.items() if value not in (None, [])}).decode()
+
+
+def _summary(table: pa.Table) -> str:
+    """What a run rewrote, and what the replies about its records took when they were paid for."""
+    totals = (pc.sum(table[name]).as_py() or 0 for name in ("calls", "tokens_in", "tokens_out", "cost"))
+    calls, sent, received, cost = totals
+    new = pc.sum(pc.equal(table["rewrite_status"], "rewritten")).as_py()
+    priced = f", {cost:,.2f} USD" if table["cost"].null_count == 0 else ""
+    return (
+        f"{new:,} of {table.num_rows:,} records rewritten; the replies about them: {calls:,}, {sent:,} tokens in, "
+        f"{received:,} out{priced}"
+    )

@@ -51,7 +51,7 @@ class Targets(Stage):
     """
 
     name: ClassVar[str] = "targets"
-    reads: ClassVar[tuple[str, ...]] = ("messages", "prompt", "completion", "reasoning", "meta")
+    reads: ClassVar[tuple[str, ...]] = ("content_hash", "messages", "prompt", "completion", "reasoning", "meta")
     runs_in: ClassVar[RunsIn] = "stream"
     libraries: ClassVar[tuple[str, ...]] = ("regex", "tokenizers")
     rewrites: ClassVar[bool] = True

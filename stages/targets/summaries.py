@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,8 @@ class Summariser(NamedTuple):
         choice = choose(row, settings)
         if choice.status is not None or choice.response is None:
             return result(choice, settings)
-        reply = or_stop(await client.ask(request(self.template, choice.response, self.max_words)))
+        wanted = request(self.template, choice.response, self.max_words)
+        reply = or_stop(await client.ask(replace(wanted, about=row["content_hash"])))
         paid: dict[str, Any] = {"prompt_version": self.template.version, "model": self.endpoint.model}
         if isinstance(reply, Reply):
             paid |= {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "cost": reply.cost}
