@@ -32,6 +32,7 @@ from pipelines.remote import fetch, is_remote, staging_folder, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
+from pipelines.telemetry import observed
 from schemas.errors import CuratrixError
 from stages.text import On
 
@@ -112,7 +113,8 @@ def _run(
 ) -> dict[str, Any]:
     store = open_store(recipe.store, recipe.base)
     with open_executor(executor, workers) as chosen:
-        settings = Settings(target, store, chosen, reporter_for_terminal(), reports.documents, limit)
+        reporter = observed(reporter_for_terminal())
+        settings = Settings(target, store, chosen, reporter, reports.documents, limit)
         return run_recipe(recipe, settings)
 
 

@@ -35,6 +35,7 @@ from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.shipped import shipped_recipe
 from pipelines.store import open_store
+from pipelines.telemetry import observed
 from schemas.errors import CuratrixError
 
 _PROGRESS_SECONDS = 5.0
@@ -132,7 +133,7 @@ def curate(
     place = str(out or loaded.base / loaded.name)
     store = open_store(loaded.store, loaded.base)
     target = staging_folder(place, store.root) if is_remote(place) else Path(place)
-    log = _FlowLog()
+    log = observed(_FlowLog())
     with open_executor(executor) as chosen:
         manifest = run_recipe(loaded, Settings(target, store, chosen, log, reports.documents, limit, _as_task))
     if is_remote(place):

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -70,6 +71,33 @@ class Lines:
     def warn(self, text: str) -> None:
         """Print a warning."""
         print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+class JsonLines:
+    """One JSON object per event on stderr, for log collectors."""
+
+    def __init__(self) -> None:
+        self._step, self._since = "", time.monotonic()
+
+    def start(self, step: str, total: int | None = None) -> None:
+        """Log the start."""
+        self._step, self._since = step, time.monotonic()
+        self._log("start", rows=total)
+
+    def advance(self, rows: int) -> None:
+        """Lines do not move."""
+
+    def finish(self, summary: str) -> None:
+        """Log the end, with its seconds."""
+        self._log("finish", summary=summary, seconds=round(time.monotonic() - self._since, 3))
+
+    def warn(self, text: str) -> None:
+        """Log a warning."""
+        self._log("warning", text=text)
+
+    def _log(self, event: str, **fields: str | float | None) -> None:
+        line = {"time": datetime.now(UTC).isoformat(), "event": event, "step": self._step, **fields}
+        print(orjson.dumps(line).decode(), file=sys.stderr, flush=True)
 
 
 class Bars:
@@ -160,8 +188,10 @@ class Logged:
 
 
 def reporter_for_terminal(quiet: bool = False) -> Reporter:
-    """Bars where stderr is a terminal, lines elsewhere, silence when asked for."""
+    """Bars where stderr is a terminal, lines elsewhere, silence when asked for; JSON with CURATRIX_LOG=json."""
     if quiet:
         return Silent()
+    if os.environ.get("CURATRIX_LOG") == "json":
+        return JsonLines()
     console = Console(stderr=True)
     return Bars(console) if console.is_terminal else Lines()

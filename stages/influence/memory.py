@@ -17,7 +17,6 @@ from stages.influence.batches import TOKENS_PER_BATCH, Batches, encode
 from stages.influence.directions import Directions
 from stages.influence.factors import Kind
 from stages.influence.layers import Layers
-from stages.influence.losses import CHUNK as LOGITS_AT_A_TIME
 from stages.influence.passes import watching
 from stages.influence.products import CHUNK
 from stages.influence.scoring import score
@@ -63,7 +62,7 @@ def memory_needed(
     rows = max(1, tokens // length)
     matrices = _FLOAT * sum(given * made for given, made in shapes)
     largest = max(given * made for given, made in shapes)
-    passing = rows * _one_row(model, layers, length) + 2 * _FLOAT * LOGITS_AT_A_TIME
+    passing = rows * _one_row(model, layers, length)
     passing += 2 * _FLOAT * min(rows * largest, max(CHUNK, largest))  # some rows' gradients, and their copy
     squares = _FLOAT * sum(given**2 + made**2 for given, made in shapes)
     side = max(max(one) for one in shapes)
