@@ -12,6 +12,13 @@ setup(
             depends=[f"{FOLDER}/{name}.h" for name in ("_common", "_huffman", "_parse")],
             extra_compile_args=["-O3"],
             optional=True,
-        )
+        ),
+        Extension(
+            "stages.dedup._kernel",
+            sources=["stages/dedup/_text.c", "stages/dedup/_pairs.c"],
+            depends=["stages/dedup/_common.h"],
+            extra_compile_args=["-O3"],
+            optional=True,
+        ),
     ]
 )

@@ -1,7 +1,8 @@
-"""Near-duplicate removal, side by side: `python bench/dedup.py [peers|scale|extremes] [--rows N ...] [--work DIR]`.
+"""Near-duplicate removal, side by side: `python bench/dedup.py WHAT [--rows N ...] [--work DIR]`.
 
 Every tool runs in a process of its own, from Parquet to Parquet, each peer in an environment that this script makes.
-Wall time and peak memory are those of the whole process, imports included; the best of three runs counts.
+Time and peak memory are those of the whole process, imports included; of several runs the one that took the least
+processor time counts.
 """
 
 from __future__ import annotations
@@ -101,13 +102,15 @@ def _rarity(sets: Sets) -> dict[int, tuple[int, int]]:
     return {value: (count, value) for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
 
 
-def peers(work: Path, runs: int) -> list[dict[str, Any]]:
-    """Everybody on the real corpus and on texts of known similarity."""
+def peers(work: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
+    """Everybody (or `only` some) on the real corpus and on texts of known similarity, the best of some runs."""
     results = []
     for name, texts in (("real", real()), ("known", known())):
         path, truth = write(work / f"{name}.parquet", iter([texts])), true_copies(texts)
         commands = {"curatrix": ([sys.executable, str(HERE / "dedup_peers/ours.py")], list[str]())}
         for tool, (folder, packages, script, extra) in PEERS.items():
+            if only and not any(word in tool for word in only):
+                continue
             commands[tool] = ([str(environment(work, folder, packages)), str(HERE / "dedup_peers" / script)], extra)
         for tool, (command, extra) in commands.items():
             out = work / "out.parquet"
@@ -119,9 +122,57 @@ def peers(work: Path, runs: int) -> list[dict[str, Any]]:
             except RuntimeError as error:
                 results.append({"corpus": name, "tool": tool, "error": str(error)})
                 continue
-            results.append({"corpus": name, "tool": tool, **min(costs)._asdict(), **quality(texts, out, *truth)})
+            results.append(
+                {
+                    "corpus": name,
+                    "tool": tool,
+                    **min(costs, key=lambda cost: cost.cpu)._asdict(),
+                    **quality(texts, out, *truth),
+                }
+            )
             print(results[-1], file=sys.stderr)
     return results
+
+
+def exact(work: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
+    """Exact copies alone, with two threads each, against DuckDB: the best of some runs, taken in turn."""
+    results, scripts = [], {"curatrix": "ours", "duckdb, md5": "duckdb_exact", "duckdb, 64-bit hash": "duckdb_hash"}
+    for rows in sizes:
+        path, costs = write(work / f"edited-{rows}.parquet", edited(rows)), dict[str, list[Cost]]()
+        for _ in range(runs):
+            for tool, script in scripts.items():
+                command = [
+                    sys.executable,
+                    str(HERE / f"dedup_peers/{script}.py"),
+                    str(path),
+                    str(work / f"{script}.out"),
+                ]
+                extra = ["exact"] if tool == "curatrix" else []
+                costs.setdefault(tool, []).append(measure([*command, *extra], {"PYTHONPATH": str(HERE.parent)}))
+        for tool, script in scripts.items():
+            best = min(costs[tool], key=lambda cost: cost.cpu)
+            kept = pq.read_metadata(work / f"{script}.out").num_rows
+            results.append({"rows": rows, "tool": tool, "kept": kept, **best._asdict()})
+            print(results[-1], file=sys.stderr)
+    return results
+
+
+def spans(least: int = 3, length: int = 50) -> list[dict[str, Any]]:
+    """What removing spans of 50 words that `least` documents share would find after near copies are gone."""
+    texts = real()
+    dropped, _ = true_copies(texts)
+    kept = [text for row, text in enumerate(texts) if row not in dropped]
+    values, offsets = shingle(normalise(pa.array(kept), True, True), "word", length)
+    distinct, counts = np.unique(values, return_counts=True)
+    shared = counts[np.searchsorted(distinct, values)] >= least
+    of_text = np.repeat(np.arange(len(kept)), np.diff(offsets))
+    hit = np.unique(of_text[shared])
+    words = len(values) + (length - 1) * int((np.diff(offsets) > 1).sum())
+    return [{
+        "documents": len(kept), "words": words, "windows": len(values), "index_mb": round(16 * len(values) / 1e6, 1),
+        "documents_with_a_shared_span": len(hit), "shared_windows": int(shared.sum()),
+        "examples": [kept[row][:80] for row in hit[:: max(1, len(hit) // 12)]],
+    }]  # fmt: skip
 
 
 def quality(texts: list[str], out: Path, dropped: set[int], alike: set[int]) -> dict[str, Any]:
@@ -164,14 +215,19 @@ def whole_run(work: Path, name: str, path: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure what was asked for and write it to bench/results/dedup-*.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["peers", "scale", "extremes"])
+    parser.add_argument("what", choices=["peers", "exact", "spans", "scale", "extremes"])
     parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], help="peers whose name has one of these words")
     parser.add_argument("--work", type=Path, default=Path("/tmp/curatrix-bench-dedup"))
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     if chosen.what == "peers":
-        results = peers(chosen.work, chosen.runs)
+        results = peers(chosen.work, chosen.runs, chosen.only)
+    elif chosen.what == "exact":
+        results = exact(chosen.work, chosen.rows, chosen.runs)
+    elif chosen.what == "spans":
+        results = spans()
     elif chosen.what == "scale":
         paths = {rows: write(chosen.work / f"edited-{rows}.parquet", edited(rows)) for rows in chosen.rows}
         results = [whole_run(chosen.work, f"{rows:,} edited", path) for rows, path in paths.items()]

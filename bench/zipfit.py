@@ -1,6 +1,7 @@
 """Speed and exactness of `zipfit` and `dsir`, and the needle tests of docs/zipfit.md, on real texts.
 
     PYTHONPATH=tests python bench/zipfit.py speed [--rows 20000] [--package PYTHON]
+    PYTHONPATH=tests python bench/zipfit.py cascade [--rows 20000] [--sample 1000]
     PYTHONPATH=tests python bench/zipfit.py exact [--pairs 3000000]
     PYTHONPATH=tests python bench/zipfit.py needle
     PYTHONPATH=tests python bench/zipfit.py scale [--rows 20000 200000 2000000]
@@ -15,14 +16,17 @@ import gzip
 import json
 import resource
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pools import batches, records
 from zipfit_data import NEEDLES, background, humaneval, long_texts, workload
 from zipfit_targets import TargetPool, score
@@ -39,22 +43,20 @@ from stages.zipfit.stage import ZipFit
 
 WORKERS = 2
 _PACKAGE = """
-import json, sys, time
+import json, sys
 import numpy as np
 from data_selection import HashedNgramDSIR
 raw, target, cache = sys.argv[1:]
-start = time.perf_counter()
 dsir = HashedNgramDSIR([raw], [target], cache_dir=cache, num_proc=2, min_example_length=0)
 dsir.fit_importance_estimator(num_tokens_to_fit="all")
 dsir.compute_importance_weights()
-seconds = time.perf_counter() - start
 parts = sorted(dsir.log_importance_weights_dir.glob("*.npy"), key=lambda path: int(path.stem))
 shards = [np.load(path) for path in parts]
 total = sum(map(len, shards))
 weights = np.empty(total)
 for k, shard in enumerate(shards):  # example i is in shard i % n
     weights[k :: len(shards)] = shard
-print(json.dumps([seconds, weights.tolist()]))
+print(json.dumps(weights.tolist()))
 """
 
 
@@ -73,24 +75,32 @@ def reference_row(job: tuple[str, list[str], int]) -> float:
 
 
 def timed(name: str, rows: int, baseline: float | None, run: Callable[[], object]) -> tuple[float, object]:
-    """Run once and print seconds, rows per second and how many times faster than the baseline (seconds per row)."""
-    start = time.perf_counter()
+    """Run once and print seconds, those of the processors, and how many times less of the latter than the baseline
+    (processor seconds per row): other work on the machine does not change that. Returns the processor seconds.
+    """
+    start, used = time.perf_counter(), processor()
     result = run()
-    seconds = time.perf_counter() - start
-    faster = f"{baseline * rows / seconds:8.1f}x" if baseline else " " * 9
-    print(f"{name:44s} {seconds:8.2f} s {rows / seconds:10.0f} rows/s {faster}", flush=True)
-    return seconds, result
+    seconds, used = time.perf_counter() - start, processor() - used
+    faster = f"{baseline * rows / used:8.1f}x" if baseline else " " * 9
+    print(f"{name:44s} {seconds:8.2f} s wall {used:8.2f} s cpu {faster}", flush=True)
+    return used, result
+
+
+def processor() -> float:
+    """Processor seconds of this process and of its children that have ended."""
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def reference(texts: list[str], targets: list[str], level: int) -> tuple[float, list[float]]:
-    """Seconds per row of the plain algorithm in two processes, and its scores."""
+    """Processor seconds per row of the plain algorithm in two processes, and its scores."""
     jobs = [(text, targets, level) for text in texts]
-    with ProcessPoolExecutor(WORKERS) as pool:
-        list(pool.map(reference_row, jobs[:4]))
-        seconds, found = timed(
-            f"reference, gzip-{level}, mean {mean_size(texts)} B", len(texts), None,
-            lambda: list(pool.map(reference_row, jobs, chunksize=16)),
-        )  # fmt: skip
+
+    def run() -> list[float]:
+        with ProcessPoolExecutor(WORKERS) as pool:
+            return list(pool.map(reference_row, jobs, chunksize=16))
+
+    seconds, found = timed(f"reference, gzip-{level}, mean {mean_size(texts)} B", len(texts), None, run)
     return seconds / len(texts), list(found)  # type: ignore[call-overload]
 
 
@@ -100,11 +110,18 @@ def mean_size(texts: Sequence[str]) -> int:
 
 
 def speed(rows: int, sample: int, package: str | None) -> None:
-    """Our modes against the reference algorithm on a sample of the same pool."""
+    """The exact kernel against the reference algorithm on a sample of the same pool, `dsir` against its package."""
     pool, targets = workload(rows), humaneval()
     for level in (1, 6, 9):
         compare_exact(pool, targets, level, sample)
     compare_exact(long_texts(60), targets, 6, 30)
+    dsir_speed(pool, targets, package)
+    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+
+
+def cascade(rows: int, sample: int) -> None:
+    """The cascade against the reference algorithm on a sample of the same pool, and its recall of the exact best."""
+    pool, targets = workload(rows), humaneval()
     baseline, _ = reference(pool[:sample], targets, 6)
     table = records([{"text": text} for text in pool])
     truth = exhaustive(pool, targets)
@@ -115,8 +132,6 @@ def speed(rows: int, sample: int, package: str | None) -> None:
         best = set(np.argsort(-truth, kind="stable")[: round(share * rows)].tolist())
         keep = np.flatnonzero(decided.keep)  # type: ignore[attr-defined]
         print(f"    recall {len(best & set(keep.tolist())) / len(best):.4f}; {decided.warnings[0]}")  # type: ignore[attr-defined]
-    dsir_speed(pool, targets, package)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 def exhaustive(pool: list[str], targets: list[str]) -> np.ndarray:
@@ -148,7 +163,10 @@ def run_threads(stage: Stage, table: pa.Table, targets: list[str]) -> object:
     read = table.select(list(stage.reads))
     with ThreadPoolExecutor(WORKERS) as threads:
         parts = list(threads.map(lambda part: stage.score(part, state), batches(read, 1_024)))
-    return stage.decide(TargetPool(table, pa.Table.from_batches(parts), 8_192, empty.inputs))
+    scored = TargetPool(table, pa.Table.from_batches(parts), 8_192, empty.inputs)
+    if stage.examines:
+        scored.asking(stage, state)
+    return stage.decide(scored)
 
 
 def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None:
@@ -160,10 +178,10 @@ def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None
             for path, texts in zip(paths, (pool, targets), strict=True):
                 path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
             command = [package, "-c", _PACKAGE, *map(str, paths), str(Path(folder, "cache"))]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            seconds, theirs = json.loads(done.stdout.splitlines()[-1])
-            baseline = seconds / len(pool)
-            print(f"{'data-selection 1.0.3, 2 processes':44s} {seconds:8.2f} s {1 / baseline:10.0f} rows/s")
+            seconds, done = timed("data-selection 1.0.3, 2 processes", len(pool), None, lambda: subprocess.run(
+                command, capture_output=True, text=True, check=True
+            ))  # fmt: skip
+            theirs, baseline = json.loads(done.stdout.splitlines()[-1]), seconds / len(pool)  # type: ignore[attr-defined]
     table = records([{"text": text} for text in pool])
     stage = Dsir(target=("t",), keep=0.1, choose="top")
     _, decided = timed("dsir", len(pool), baseline, lambda: run_threads(stage, table, targets))
@@ -232,18 +250,30 @@ def all_scores(pool: list[str], targets: list[str]) -> list[np.ndarray]:
 
 
 def scale(sizes: Sequence[int]) -> None:
-    """Time per row and peak memory of the cascade as the pool grows (rows are the workload with a number added)."""
+    """Whole runs as the pool grows (rows are those of the workload with a number added): time per row, peak memory."""
     base, targets = workload(), humaneval()
     for size in sizes:
-        pool = [f"{base[k % len(base)]} {k}" for k in range(size)]
-        table = records([{"text": text} for text in pool])
-        held = pa.total_allocated_bytes() >> 20
-        stage = ZipFit(target=("t",), keep=0.01, cascade=True)
-        timed(
-            f"cascade, debiased, k = 1%, {size:,} rows", size, None, lambda s=stage, t=table: run_threads(s, t, targets)
-        )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        print(f"    peak memory {peak} MB, of which the pool itself in memory {held} MB")
+        with tempfile.TemporaryDirectory() as folder:
+            _write(Path(folder, "pool.parquet"), (f"{base[k % len(base)]} {k}" for k in range(size)))
+            _write(Path(folder, "target.parquet"), iter(targets))
+            recipe = {"store": "store", "sources": [{"name": "pool", "path": "pool.parquet"}],
+                      "stages": [{"zipfit": {"target": ["target.parquet"], "keep": 0.01, "cascade": True}}],
+            }  # fmt: skip
+            Path(folder, "recipe.json").write_text(json.dumps(recipe))
+            command = [sys.executable, "-m", "cli", "run", f"{folder}/recipe.json", "--out", f"{folder}/out", "--json"]
+            seconds, _ = timed(f"whole run, k = 1%, {size:,} rows", size, None, lambda c=command: subprocess.run(
+                c, stdout=subprocess.DEVNULL, check=True
+            ))  # fmt: skip
+            manifest = json.loads(Path(folder, "out/manifest.json").read_bytes())
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+        print(f"    {1e3 * seconds / size:.2f} ms cpu per row; zipfit {manifest['stages'][0]['seconds']:.1f} s wall; "
+              f"the largest process so far {peak} MB", flush=True)  # fmt: skip
+
+
+def _write(path: Path, texts: Iterator[str]) -> None:
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
+        while block := list(islice(texts, 20_000)):
+            writer.write_table(pa.table({"text": block}))
 
 
 def main() -> None:
@@ -254,12 +284,17 @@ def main() -> None:
     one.add_argument("--rows", type=int, default=20_000)
     one.add_argument("--sample", type=int, default=1_000)
     one.add_argument("--package")
+    two = commands.add_parser("cascade")
+    two.add_argument("--rows", type=int, default=20_000)
+    two.add_argument("--sample", type=int, default=1_000)
     commands.add_parser("exact").add_argument("--pairs", type=int, default=3_000_000)
     commands.add_parser("needle").add_argument("--seeds", type=int, default=3)
     commands.add_parser("scale").add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     args = parser.parse_args()
     if args.command == "speed":
         speed(args.rows, args.sample, args.package)
+    elif args.command == "cascade":
+        cascade(args.rows, args.sample)
     elif args.command == "exact":
         exact(args.pairs)
     elif args.command == "needle":

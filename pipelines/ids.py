@@ -58,24 +58,24 @@ class Index:
         ordered = ids[by_id]
         first = np.ones(len(ids), np.bool_)
         first[1:] = ordered[1:] != ordered[:-1]
-        self._ids, self._at = ordered[first], by_id[first]
-        self._hi, self._lo = self._ids["hi"].astype(np.uint64), self._ids["lo"].astype(np.uint64)
+        self._at = by_id[first].astype(np.int32 if len(ids) < 1 << 31 else np.int64)
+        self._hi, self._lo = (ordered[name][first].astype(np.uint64) for name in ("hi", "lo"))
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._at)
 
     def find(self, wanted: Ids) -> npt.NDArray[np.int64]:
         """Position of each wanted id in the original sequence, -1 where it is absent."""
-        if len(self._ids) == 0:
+        if len(self) == 0:
             return np.full(len(wanted), -1, np.int64)
         hi, lo = wanted["hi"].astype(np.uint64), wanted["lo"].astype(np.uint64)
-        at = np.minimum(np.searchsorted(self._hi, hi), len(self._ids) - 1)
+        at = np.minimum(np.searchsorted(self._hi, hi), len(self) - 1)
         # Two different ids sharing 64 bits are next to impossible, but step over them rather than be wrong.
         while True:
-            move = (self._hi[at] == hi) & (self._lo[at] < lo) & (at + 1 < len(self._ids))
-            move &= self._hi[np.minimum(at + 1, len(self._ids) - 1)] == hi
+            move = (self._hi[at] == hi) & (self._lo[at] < lo) & (at + 1 < len(self))
+            move &= self._hi[np.minimum(at + 1, len(self) - 1)] == hi
             if not move.any():
                 break
             at = at + move
         found = (self._hi[at] == hi) & (self._lo[at] == lo)
-        return np.where(found, self._at[at], -1)
+        return np.where(found, self._at[at], -1).astype(np.int64)

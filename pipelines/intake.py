@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -110,8 +110,22 @@ def source_units(source: Source, base: Path, limit: int | None) -> list[Unit]:
         name = f"{source.dataset}:{source.split}"
         content = dataset_digest(source.dataset, source.config, source.split, base)
         return [Unit(source, None, name, content, _key(source, name, content, limit), limit, base)]
-    files = {file.path: file for path in source.paths for file in list_files(path, base)}
-    return [_file_unit(source, files[path], limit, base) for path in sorted(files)]
+    files = _apart([list_files(path, base) for path in source.paths])
+    return [_file_unit(source, file, limit, base) for file in files]
+
+
+def _apart(groups: Sequence[Sequence[SourceFile]]) -> list[SourceFile]:
+    """The files of a source's paths, by path; a file that two of them name counts once.
+
+    Files of one name in two folders get the number of the folder before it: their records need ids of their own.
+    """
+    numbered = {file.url: (number, file) for number, group in reversed([*enumerate(groups)]) for file in group}
+    names = Counter(file.path for _, file in numbered.values())
+    files = (
+        file if names[file.path] == 1 else replace(file, path=f"{number}/{file.path}")
+        for number, file in numbered.values()
+    )
+    return sorted(files, key=lambda file: file.path)
 
 
 def _file_unit(source: Source, file: SourceFile, limit: int | None, base: Path) -> Unit:

@@ -145,10 +145,10 @@ def _decision_table(records: pa.Table, label: str, position: int, outcome: dict[
 
 
 def _strings(values: Sequence[str | None] | pa.Array, rows: slice) -> pa.Array:
-    part = (
-        values[rows] if isinstance(values, list | tuple) else pa.array(values).slice(rows.start, rows.stop - rows.start)
-    )
-    return pa.array(part, pa.string()) if isinstance(part, list | tuple) else part.cast(pa.string())
+    if isinstance(values, list | tuple):
+        return pa.array(values[rows], pa.string())
+    whole = values if hasattr(values, "slice") else pa.array(values)
+    return whole.slice(rows.start, rows.stop - rows.start).cast(pa.string())
 
 
 def _numbers(values: Any, rows: slice, n: int) -> pa.Array:

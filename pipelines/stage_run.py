@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.asking import Asker
-from pipelines.files import table_writer, write_table
+from pipelines.files import file_digest, table_writer, write_table
 from pipelines.ids import Ids, to_hex
 from pipelines.lineage import (
     Tally,
@@ -143,7 +143,7 @@ def _decision_fingerprint(use: StageUse, pool: RunPool, scores: str, inputs: lis
         {
             "label": use.label, "position": use.position, "scores": scores, "version": use.stage.version,
             "parameters": use.stage.parameters(), "rows": rows.hex(),
-            "inputs": inputs,
+            "inputs": inputs, "recalled": [file_digest(Path(path)) for path in use.stage.recalls()],
         }
     )  # fmt: skip
 

@@ -26,6 +26,9 @@ _LOW_DISK: Final = 2e9
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
+_REBUILD: Final = "install a C compiler, then pip install --force-reinstall --no-deps curatrix"
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing looked at. `missing` is something optional; `mend` says what to do, where there is something to do."""
@@ -39,7 +42,8 @@ class Check:
 def checkup() -> list[Check]:
     """Run every check. A check that itself fails is reported as broken."""
     checks: list[Check] = []
-    for check in (_python, _dependencies, _prefect, _duckdb, _tokenizers, _sandbox, _kernel, _gpu, _ray, _store):
+    kernels = (_kernel, _dedup_kernel)
+    for check in (_python, _dependencies, _prefect, _duckdb, _tokenizers, _sandbox, *kernels, _gpu, _ray, _store):
         try:
             checks.extend(check())
         except Exception as error:  # whatever is wrong with an installation must become a line, not a crash
@@ -169,6 +173,17 @@ def _sandbox() -> Iterator[Check]:
         )
 
 
+def _dedup_kernel() -> Iterator[Check]:
+    from stages.dedup.native import native
+
+    if native() is not None:
+        yield Check("dedup kernel", "works", "compiled")
+    else:
+        yield Check(
+            "dedup kernel", "missing", "not compiled; numba does the work after compiling at first use", _REBUILD
+        )
+
+
 def _kernel() -> Iterator[Check]:
     from stages.zipfit.kernel import zlib_is_classic
     from stages.zipfit.native import native
@@ -176,11 +191,11 @@ def _kernel() -> Iterator[Check]:
     if native() is not None:
         yield Check("zipfit kernel", "works", "compiled")
     elif zlib_is_classic():
-        mend = "install a C compiler, then pip install --force-reinstall --no-deps curatrix"
-        yield Check("zipfit kernel", "missing", "not compiled; Python's zlib does the work, several times slower", mend)
+        yield Check(
+            "zipfit kernel", "missing", "not compiled; Python's zlib does the work, several times slower", _REBUILD
+        )
     else:
-        mend = "install a C compiler, then pip install --force-reinstall --no-deps curatrix"
-        yield Check("zipfit kernel", "broken", "not compiled, and this Python's zlib gives other lengths", mend)
+        yield Check("zipfit kernel", "broken", "not compiled, and this Python's zlib gives other lengths", _REBUILD)
 
 
 def _gpu() -> Iterator[Check]:

@@ -142,6 +142,10 @@ class Stage(BaseModel):
         """Paths of files that `score` opens itself (a tokenizer, a model); fingerprinted by content."""
         return ()
 
+    def recalls(self) -> Sequence[str]:
+        """Files that only `decide` reads (decisions of earlier runs); decisions depend on their content."""
+        return ()
+
     def sources(self) -> Mapping[str, Sequence[str]]:
         """Records that `fit` or `decide` need beside the pool (targets, evaluation sets), as paths by role.
 

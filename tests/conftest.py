@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("curatrix", deadline=None)  # how long a test takes is no property of the code
+settings.load_profile("curatrix")
 
 
 @pytest.fixture(scope="session")

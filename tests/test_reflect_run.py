@@ -95,6 +95,10 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
         assert row["model"] == "rules"
         assert row["prompt_version"].startswith("instruction-1@")
         assert row["cost"] == pytest.approx((row["tokens_in"] * 0.5 + row["tokens_out"] * 1.5) / 1e6)
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    summary = str(manifest["stages"][0]["warnings"])
+    assert f"{found['rewritten']} of 20 records rewritten" in summary
+    assert "USD" in summary
     told = curate("explain", tmp_path / "out", rewrites[0]["record_id"], store=tmp_path / "store")
     for word in ("reflect rewritten", "rules", rewrites[0]["prompt_version"], f"{rewrites[0]['tokens_in']} tokens in",
                  "USD", "{+", "Here is what matters"):  # fmt: skip

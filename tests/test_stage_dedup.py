@@ -16,11 +16,12 @@ from pools import records, run, score
 from pydantic import ValidationError
 
 from stages.contract import Decisions
-from stages.dedup import Dedup, near, verify
+from stages.dedup import Dedup, lsh, near, resolve, spool, verify
+from stages.dedup.lazy import LazyStrings
 from stages.dedup.sketch import Backend, shingles_of
 
 BACKENDS: tuple[Backend, ...] = ("one-permutation", "k-permutation", "datasketch")
-SCRATCH = verify.scratch
+SCRATCH, INIT = verify.scratch, spool.Spool.__init__
 EVERY_PAIR = {"bands": 128, "rows": 1}
 """With a band per hash a pair of similarity 0.3 is missed once in 10^20 times: LSH drops out of the picture."""
 
@@ -34,7 +35,7 @@ def texts(*values: str | None, **columns: list[Any]) -> pa.Table:
 
 def outcome(decisions: Decisions) -> list[tuple[bool, str, int]]:
     assert decisions.related is not None
-    assert isinstance(decisions.reason, pa.Array)
+    assert isinstance(decisions.reason, LazyStrings)
     return list(zip(decisions.keep.tolist(), decisions.reason.to_pylist(), decisions.related.tolist(), strict=True))
 
 
@@ -108,7 +109,7 @@ def test_near_copy_names_its_twin(backend: Backend) -> None:
     ]
     assert decisions.score is not None
     assert decisions.score[2] == 95 / 97
-    assert isinstance(decisions.detail, pa.Array)
+    assert isinstance(decisions.detail, LazyStrings)
     survivor, _, copy, unique = (json.loads(text) if text else None for text in decisions.detail.to_pylist())
     assert copy == {"cluster": "0" * 32, "size": 2, "similarity": round(95 / 97, 6), "kind": "near"}
     assert survivor == {"cluster": "0" * 32, "size": 2, "similarity": 1, "kind": "survivor"}
@@ -272,13 +273,16 @@ def test_same_answer_whatever_the_order_and_the_batch_size(random: Any, batch_si
 def test_same_answer_whatever_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     table = texts(*edited_corpus(3, families=20, copies=12))
     expected = outcome(run(Dedup(threshold=0.6), table))
-    monkeypatch.setattr(near, "PAIR_ROOM", 10)
     monkeypatch.setattr(verify, "FETCHED", 100)
+    monkeypatch.setattr(lsh, "PIECE", 10)
     monkeypatch.setattr(verify, "threads", lambda: 1)
     monkeypatch.setattr(near, "threads", lambda: 3)
     assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table)) == expected
+    monkeypatch.setattr(near, "_PER_PAIR", 1 << 16)
+    monkeypatch.setattr(resolve, "_PER_ROW", 1 << 16)
+    monkeypatch.setattr(spool.Spool, "__init__", lambda self, memory: INIT(self, 0))
     monkeypatch.setattr(verify, "scratch", lambda count, memory: SCRATCH(count, 0))
-    assert outcome(run(Dedup(threshold=0.6), table)) == expected
+    assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table)) == expected
     assert sum(not keep for keep, _, _ in expected) > 100
 
 

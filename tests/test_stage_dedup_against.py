@@ -13,8 +13,10 @@ import pytest
 from makes import alpaca_rows, run_here, write_jsonl, write_recipe
 from pools import MemoryPool, records, run, score
 
+from reports.story import story
 from stages.contract import Decisions, Scores
 from stages.dedup import Dedup
+from stages.dedup.lazy import LazyStrings
 
 EVERY_PAIR = {"bands": 128, "rows": 1}
 
@@ -52,7 +54,7 @@ def texts(*values: str | None, **extra: Sequence[Any]) -> pa.Table:
 
 
 def reasons(decisions: Decisions) -> list[str | None]:
-    assert isinstance(decisions.reason, pa.Array)
+    assert isinstance(decisions.reason, LazyStrings)
     return list(decisions.reason.to_pylist())
 
 
@@ -73,7 +75,7 @@ def test_a_copy_of_an_earlier_release_names_its_record() -> None:
     assert decisions.related_id.to_pylist() == [OLD[1], OLD[0], None, None]
     assert decisions.related.tolist() == [-1, -1, -1, 2]
     assert decisions.score[1] == 95 / 97
-    detail = json.loads(decisions.detail[1].as_py())
+    detail = json.loads(decisions.detail[1])
     assert detail == {"cluster": OLD[0], "size": 2, "similarity": round(95 / 97, 6), "kind": "near"}
     assert decisions.warnings == ()
 
@@ -121,7 +123,7 @@ def test_a_kept_row_names_the_most_similar_kept_row_it_was_compared_with() -> No
 
 def test_changing_what_to_compare_with_scores_nothing_anew() -> None:
     assert Dedup(against=("a", "b")).scoring() == Dedup().scoring()
-    assert Dedup(against=("a",)).sources() == {"against": ("a",)}
+    assert Dedup(against=("a", "b")).sources() == {"against": ("a",), "against-2": ("b",)}
     assert Dedup().sources() == {}
 
 
@@ -147,8 +149,14 @@ def test_a_release_against_the_one_before_costs_the_new_rows_only(tmp_path: Path
     assert manifest["splits"] == {"train": 40}
     decisions = pq.read_table(tmp_path / "february/lineage/decisions").to_pylist()
     dropped = [row for row in decisions if row["reason"].endswith("earlier release")]
-    assert all(row["related_id"] for row in dropped)
-    assert len({row["related_id"] for row in dropped}) == 2
+    twins = {row["related_id"] for row in dropped}
+    assert len(twins) == 2
+    january_ids = pq.read_table(tmp_path / "january/data", columns=["record_id"])["record_id"].to_pylist()
+    assert twins <= set(january_ids)  # so that the earlier run can be asked about them
+    for twin in twins:
+        assert story(tmp_path / "january", twin).record_id == twin
+    clusters = {json.loads(row["detail"])["cluster"] for row in dropped}
+    assert clusters == twins
     again = run_here(recipe, tmp_path / "march", store, ["stages.dedup.threshold=0.9"])
     assert entry(again)["counters"]["scored"] == 0
 
@@ -187,3 +195,21 @@ def test_each_kind_is_compared_by_its_own_text() -> None:
     near = Dedup.model_validate({"on": {"code": "prompt"}, **EVERY_PAIR})
     assert run(near, records(rows)).keep.tolist() == [True, False, True, True, True, True]
     assert stage.scoring() != Dedup(mode="exact").scoring()
+
+
+def test_a_moved_run_is_an_index_that_costs_nothing_anew(tmp_path: Path) -> None:
+    """A run's directory needs neither its sources nor its place, and several of them are one index."""
+    store = tmp_path / "store"
+    for number, month in enumerate(("january", "february")):
+        write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(60, seed=number))
+        run_here(write_recipe(tmp_path, stages=["dedup"]), tmp_path / month, store)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "january").rename(tmp_path / "elsewhere/jan")
+    write_jsonl(tmp_path / "rows.jsonl", [*alpaca_rows(60), *alpaca_rows(60, seed=1), *alpaca_rows(5, seed=2)])
+    recipe = write_recipe(tmp_path, stages=[{"dedup": {"against": ["elsewhere/jan", "february"]}}])
+    manifest = run_here(recipe, tmp_path / "march", store)
+    assert entry(manifest)["counters"]["scored"] == 5
+    assert manifest["splits"] == {"train": 5}
+    fresh = run_here(recipe, tmp_path / "again", tmp_path / "empty store")  # the store is a cache, not the index
+    assert fresh["splits"] == {"train": 5}
+    assert entry(fresh)["reasons"] == entry(manifest)["reasons"]

@@ -12,10 +12,13 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dedup.chars import LETTER, SPACE, tables
-from stages.dedup.lsh import band_keys, best_bands, number_bits, pairs_of_band, unpack
+from stages.dedup import kernels
+from stages.dedup.chars import LETTER, SPACE, make_tables, tables
+from stages.dedup.kernels import Bools, Hashes, Ints, pack, unpack
+from stages.dedup.lsh import best_bands, number_bits, pairs_of_band
 from stages.dedup.shingles import UNITS, Sets, Unit, ascending, shingle
 from stages.dedup.sketch import k_permutation, one_permutation, shingles_of, with_datasketch
+from stages.dedup.spool import Edges, Spool
 from stages.dedup.texts import content_hashes, normalise, strings_of
 from stages.dedup.verify import Loaded, load_sets, similarities
 
@@ -143,6 +146,11 @@ def test_seeds_make_other_sketches() -> None:
         assert sketch(pair, 64, 0).tolist() == sketch(pair, 64, 0).tolist() != sketch(pair, 64, 1).tolist()
 
 
+def all_pairs(keys: Hashes, fixed: int, served: Bools, large: Bools) -> tuple[Ints, Ints]:
+    """The pairs of one band of as many documents as `served` has room for."""
+    return unpack(np.concatenate(list(pairs_of_band(keys, number_bits(len(served)), fixed, served, large))))
+
+
 def test_candidates_equal_those_of_datasketch() -> None:
     """Same signatures, bands and rows: the very same candidate pairs as `MinHashLSH`."""
     rng = np.random.default_rng(4)
@@ -152,11 +160,10 @@ def test_candidates_equal_those_of_datasketch() -> None:
         minhash = MinHash(num_perm=32, hashvalues=values, scheme="affine32")
         queries += [(int(other), row) for other in lsh.query(minhash)]
         lsh.insert(row, minhash)
-    hashes = np.zeros((8, 60), dtype=np.uint64)
-    band_keys(signatures, 0, hashes, np.arange(60), 4, number_bits(60))
+    hashes = kernels.band_keys(signatures, np.arange(60, dtype=np.int32), 8, 4, number_bits(60))
     ours = set()
     for band in hashes:
-        better, worse = unpack(pairs_of_band(band, 0, np.zeros(60, np.bool_), np.zeros(60, np.bool_)))
+        better, worse = all_pairs(band, 0, np.zeros(60, np.bool_), np.zeros(60, np.bool_))
         ours |= set(zip(better.tolist(), worse.tolist(), strict=True))
     assert ours == set(queries)
     assert len(ours) > 50
@@ -164,16 +171,16 @@ def test_candidates_equal_those_of_datasketch() -> None:
 
 def test_a_giant_bucket_costs_a_few_leaders_not_all_pairs() -> None:
     served, large = np.zeros(50_000, np.bool_), np.zeros(50_000, np.bool_)
-    pairs = pairs_of_band(np.arange(50_000, dtype=np.uint64), 0, served, large)
+    better, _ = all_pairs(np.arange(50_000, dtype=np.uint64), 0, served, large)
     assert large.all()
-    assert len(pairs) < 9 * 50_000
+    assert len(better) < 9 * 50_000
     assert np.flatnonzero(served).tolist() == list(range(8))
 
 
 @pytest.mark.parametrize(("count", "fixed"), [(10, 4), (10, 0), (10, 10), (10, 9), (200, 150), (200, 199), (200, 200)])
 def test_documents_of_earlier_releases_never_meet_each_other(count: int, fixed: int) -> None:
     served, large = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-    better, worse = unpack(pairs_of_band(np.arange(count, dtype=np.uint64), fixed, served, large))
+    better, worse = all_pairs(np.arange(count, dtype=np.uint64), fixed, served, large)
     assert (worse >= fixed).all()
     assert (better < worse).all()
     if count <= 32:
@@ -206,10 +213,9 @@ def test_sets_are_loaded_whole_in_memory_or_not(sets: list[list[int]]) -> None:
         return Sets(np.concatenate(found), np.cumsum([0, *map(len, found)]))
 
     for memory in (0, 1 << 20):
-        loaded = load_sets(wanted, documents, sizes, load, memory)
-        for document in wanted:
-            first, last = loaded.spans[document]
-            assert loaded.values[first:last].tolist() == arrays[document].tolist()
+        values, starts = load_sets(documents[wanted], sizes[wanted], load, memory)
+        for document, start in zip(wanted, starts, strict=True):
+            assert values[start : start + sizes[document]].tolist() == arrays[document].tolist()
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
@@ -220,3 +226,92 @@ def test_similarities_are_those_of_sets(better: set[int], worse: set[int]) -> No
     common, union = len(better & worse), len(better | worse)
     assert similarities(loaded, one, other, "jaccard")[0] == (common / union if union else 0)
     assert similarities(loaded, one, other, "containment")[0] == (common / len(worse) if worse else 0)
+
+
+# --- compiled and interpreted ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(prose | anything, max_size=8), st.sampled_from(UNITS), st.integers(1, 6), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_compiled_text_kernels_equal_those_of_numba(texts: list[str], unit: Unit, size: int, whitespace: bool) -> None:
+    def everything() -> list[list[int]]:
+        normal = normalise(pa.array(texts, pa.string()), True, whitespace)
+        sets = shingle(normal, unit, size)
+        raw = sets.values.tolist()
+        sets = ascending(sets)
+        sketches = [sketch(sets, 16, 3).ravel().tolist() for sketch in (one_permutation, k_permutation)]
+        return [*(array.tolist() for array in normal), raw, sets.values.tolist(), sets.offsets.tolist(), *sketches]
+
+    found = everything()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "native", lambda: None)
+        assert everything() == found
+
+
+@given(st.integers(0, 2**32), st.integers(2, 90), st.integers(0, 90))
+@settings(max_examples=40, deadline=None)
+def test_compiled_pair_kernels_equal_those_of_numba(seed: int, n: int, fixed: int) -> None:
+    rng = np.random.default_rng(seed)
+    signatures = rng.integers(0, 2, size=(n, 12), dtype=np.uint32)
+    numbers = rng.permutation(n).astype(np.int32)
+    numbers[rng.random(n) < 0.1] = -1
+    sets = [np.unique(rng.integers(0, 20, size=rng.integers(0, 12), dtype=np.uint64)) for _ in range(n)]
+    sizes = np.array([len(one) for one in sets], np.int32)
+    starts, values = np.cumsum(sizes, dtype=np.int64) - sizes, np.concatenate(sets)
+
+    def everything() -> list[list[float]]:
+        keys = kernels.band_keys(signatures, numbers, 3, 4, number_bits(n))
+        served, large = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        better, worse = all_pairs(keys[0].copy(), fixed, served, large)
+        pairs = np.unique(pack(better, worse))
+        alike = [kernels.similarities(values, starts, sizes, pairs, contained) for contained in (False, True)]
+        edges = Edges()
+        for part in np.array_split(np.arange(len(pairs)), 3):
+            keys_of = pack(unpack(pairs[part])[1], unpack(pairs[part])[0])
+            order = np.argsort(keys_of)
+            edges.add(keys_of[order], alike[0][part][order])
+        resolved = kernels.resolve(edges.keys, edges.similarity, edges.bounds, 0.5, n)
+        return [
+            array.ravel().tolist()
+            for array in (keys, served, large, pairs, *alike, *resolved, kernels.components(pairs, n))
+        ]
+
+    found = everything()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "native", lambda: None)
+        assert everything() == found
+
+
+def test_the_stored_tables_are_those_of_these_versions_of_unicode() -> None:
+    """Newer versions know more characters; those that both know are the same."""
+    stored, made = tables(), make_tables()
+    known = np.array([unicodedata.category(chr(code)) != "Cn" for code in range(0x110000)])
+    for one, other in zip(stored, made, strict=True):
+        assert np.mean(one[known] == other[known]) > 0.999
+        assert np.array_equal(one[:0x500], other[:0x500])
+
+
+# --- spools ---------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(0, 2**64 - 1), max_size=5), max_size=8), st.integers(0, 100))
+@settings(deadline=None)
+def test_a_spool_gives_back_what_was_put_in(parts: list[list[int]], memory: int) -> None:
+    spool = Spool(memory)
+    for part in parts:
+        spool.append(np.array(part, np.uint64))
+    everything = [value for part in parts for value in part]
+    assert len(spool) == len(everything)
+    assert spool.all().tolist() == everything
+    assert [value for block in spool.blocks() for value in block.tolist()] == everything
+    spool.close()
+    assert len(spool) == 0
+
+
+def test_edges_know_their_pairs() -> None:
+    edges = Edges()
+    edges.add(pack(np.array([5, 7]), np.array([1, 2])), np.array([0.5, 0.6]))
+    edges.add(pack(np.array([6]), np.array([0])), np.array([0.7]))
+    assert unpack(edges.unknown(pack(np.array([1, 0, 2, 1]), np.array([5, 6, 9, 7]))))[1].tolist() == [9, 7]
+    assert edges.bounds.tolist() == [0, 2, 3]
+    assert edges.similarity.tolist() == [0.5, 0.6, 0.7]

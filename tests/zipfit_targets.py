@@ -32,7 +32,10 @@ def score(stage: Stage, table: pa.Table, files: Mapping[str, Texts], size: int =
     state = stage.fit(MemoryPool(table, batch_size=size), inputs)
     read = table.select(list(stage.reads))
     parts = list(batches(read, size)) or [pa.RecordBatch.from_pylist([], read.schema)]
-    return TargetPool(table, pa.Table.from_batches([stage.score(part, state) for part in parts]), size, inputs)
+    pool = TargetPool(table, pa.Table.from_batches([stage.score(part, state) for part in parts]), size, inputs)
+    if stage.examines:
+        pool.asking(stage, state)
+    return pool
 
 
 def run(stage: Stage, table: pa.Table, files: Mapping[str, Texts], size: int = 1000) -> Decisions:

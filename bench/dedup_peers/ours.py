@@ -1,4 +1,4 @@
-"""Curatrix: Parquet in, Parquet out, every drop verified. Arguments: IN OUT THRESHOLD."""
+"""Curatrix: Parquet in, Parquet out, every drop verified. Arguments: IN OUT THRESHOLD, or IN OUT exact."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ class InMemory:
         return pa.table({name: (self.parts if name in own else self.records)[name] for name in columns})
 
 
-def main(path: str, out: str, threshold: float) -> None:
+def main(path: str, out: str, what: str) -> None:
     """Read, score in threads, decide, write what is kept."""
-    stage = Dedup(threshold=threshold, keep="first")
-    table = pq.read_table(path)
+    stage = Dedup(mode="exact", keep="first") if what == "exact" else Dedup(threshold=float(what), keep="first")
+    with pq.ParquetFile(path) as file:
+        table = file.read()
     n = table.num_rows
     empty = {name: pa.nulls(n, RECORD.field(name).type) for name in columns_for("text")}
     ids = pa.array(np.arange(n)).cast(pa.string())
@@ -56,8 +57,8 @@ def main(path: str, out: str, threshold: float) -> None:
     with ThreadPoolExecutor(2) as pool:
         scores = pa.Table.from_batches(list(pool.map(lambda part: stage.score(part, {}), parts)))
     decisions = stage.decide(InMemory(records, scores))  # type: ignore[arg-type]
-    pq.write_table(table.filter(pa.array(decisions.keep)), out)
+    pq.write_table(table.filter(pa.array(decisions.keep)), out, use_dictionary=False)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3])

@@ -94,7 +94,7 @@ def _text_or_base64(value: bytes) -> Any:
 
 def read_parquet(file: IO[bytes], chunk_bytes: int) -> Iterator[Chunk]:
     """Chunks of a Parquet file."""
-    with pq.ParquetFile(file) as parquet:
+    with pq.ParquetFile(file, pre_buffer=False) as parquet:  # else the whole file ends up in memory
         yield from batch_chunks(parquet.iter_batches(batch_size=PLAIN_BATCH), "parquet", chunk_bytes)
 
 

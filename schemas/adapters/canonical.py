@@ -34,7 +34,7 @@ def _make(row: Row) -> Made:
         draft["source_id"] = str(row["source_id"])
     # Where it first came from stays known, however many runs it has been through.
     first = {name: row[name] for name in _PROVENANCE if row.get(name) is not None}
-    draft["meta"] = {**first, **_meta(row.get("meta"))}
+    draft["meta"] = {**first, **_meta(row.get("meta")), "release_id": row["record_id"]}
     return Made([draft], (*CONTENT_COLUMNS, *_PROVENANCE, "source_id", "meta"))
 
 

@@ -59,7 +59,11 @@ class Adapt(Stage):
         ("loss", "gradient_norm", "el2n", "ifd"), description="What to choose from in each skill."
     )
     skills: int | None = Field(
-        None, ge=1, le=10_000, description="Clusters; default: one per 100 rows.", json_schema_extra=DECIDES
+        None,
+        ge=1,
+        le=10_000,
+        description="Clusters; default: one per 100 rows, at most 2,000.",
+        json_schema_extra=DECIDES,
     )
     share: Share = Field(
         "equal", description="Rows per skill: equal, or proportional to its size.", json_schema_extra=DECIDES

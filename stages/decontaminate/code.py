@@ -20,8 +20,7 @@ from stages.decontaminate.grams import lookup, slots_of
 from stages.decontaminate.keywords import KEPT
 from stages.decontaminate.tokens import BASE, Bytes, Hashes, Ints, buffers, place
 from stages.dedup.chars import LETTER, SPACE, tables
-from stages.dedup.shingles import mix
-from stages.dedup.texts import decode, jit
+from stages.dedup.jitted import decode, jit, mix
 
 Bools = npt.NDArray[np.bool_]
 

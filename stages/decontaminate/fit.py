@@ -12,8 +12,9 @@ from stages.decontaminate.grams import Grams, bitmap, build
 from stages.decontaminate.index import CODE, NEAR, SHINGLE, WHOLE, WORDS, Index, Sizes, Targets
 from stages.decontaminate.items import QUESTION, Items, Texts
 from stages.decontaminate.tokens import Hashes, Ints, Words, power_of, window, words
+from stages.dedup.jitted import jit
 from stages.dedup.shingles import Sets, ascending, shingle
-from stages.dedup.texts import jit, normalise
+from stages.dedup.texts import normalise
 
 LETTERED: Final = 0.3
 """Share of words with letters that a run needs to tell anything: `30 - 2 = <<30-2=28>>28` is in many answers."""

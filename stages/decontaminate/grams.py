@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.decontaminate.tokens import Bytes, Hashes, Ints
-from stages.dedup.texts import jit
+from stages.dedup.jitted import jit
 
 Int32s = npt.NDArray[np.int32]
 

@@ -12,7 +12,7 @@ from stages.decontaminate.grams import Grams
 from stages.decontaminate.index import Targets
 from stages.decontaminate.scan import Found
 from stages.decontaminate.tokens import Ints
-from stages.dedup.texts import jit
+from stages.dedup.jitted import jit
 
 Floats = npt.NDArray[np.float64]
 FLOOR: Final = 0.2

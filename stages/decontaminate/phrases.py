@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.decontaminate.tokens import Ints
-from stages.dedup.texts import jit
+from stages.dedup.jitted import jit
 
 Floats = npt.NDArray[np.float64]
 WHOLE_SHARE: Final = 0.9

@@ -9,7 +9,7 @@ import numpy as np
 from stages.decontaminate.code import Bools, Code, renamed
 from stages.decontaminate.grams import Grams, Int32s, filter_shift, lookup, maybe
 from stages.decontaminate.tokens import Bytes, Hashes, Ints, Words, power_of, window
-from stages.dedup.texts import jit
+from stages.dedup.jitted import jit
 
 SHORTEST_LINE: Final = 4
 """A line of fewer words is never taken for a short item; a whole text may be."""

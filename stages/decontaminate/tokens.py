@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.dedup.chars import LETTER, PUNCTUATION, SPACE, tables
-from stages.dedup.shingles import mix
-from stages.dedup.texts import decode, jit
+from stages.dedup.jitted import decode, jit, mix
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-from functools import lru_cache
+from functools import cache
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import regex
 
 # Scripts written without spaces: every character is a word of its own.
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -22,6 +21,8 @@ WORDS: Final = rf"(?V1){_CHARACTER}|{_LETTER}+|{_SYMBOL}"
 """Words: runs of letters, digits and marks; unspaced characters and symbols one by one; punctuation is left out."""
 CODE: Final = rf"(?V1){_CHARACTER}|{_LETTER}+|[^\s{_UNSPACED}]"
 """Code tokens: as words, and every other visible character is a token as well."""
+
+_STORED: Final = Path(__file__).with_name("unicode.npz")
 
 LETTER: Final = 0
 CHARACTER: Final = 1
@@ -48,9 +49,20 @@ class Tables(NamedTuple):
     composed: npt.NDArray[np.bool_]
 
 
-@lru_cache(maxsize=1)
+@cache
 def tables() -> Tables:
-    """Tables for all of Unicode (made once per process, about 0.1 s)."""
+    """The tables of this package: the same on every machine, whatever its versions of Unicode."""
+    with np.load(_STORED, allow_pickle=False) as stored:
+        classes, shift, composed = (
+            stored[f"{name}_pages"][stored[f"{name}_index"]].reshape(-1) for name in Tables._fields
+        )
+    return Tables(classes, np.arange(len(shift), dtype=np.uint32) + shift, composed)
+
+
+def make_tables() -> Tables:
+    """Tables for all of Unicode by the `regex` library and `unicodedata` (0.1 s)."""
+    import regex
+
     points = [point for block in _ASSIGNED for point in block]
     everything = "".join(map(chr, points))
     codes = np.array(points)
@@ -65,7 +77,22 @@ def tables() -> Tables:
     return Tables(classes, lower, _composed())
 
 
+def store_tables(made: Tables, path: Path = _STORED) -> None:
+    """Write tables as pages of 256 characters, each page once, lower case as what to add to a code point (modulo 2^32).
+
+    `python -c 'from stages.dedup.chars import *; store_tables(make_tables())'` makes those of this package anew.
+    """
+    shift = (made.lower - np.arange(len(made.lower), dtype=np.uint32)).astype(np.uint32)
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for name, table in made._replace(lower=shift)._asdict().items():
+        pages, index = np.unique(table.reshape(-1, 256), axis=0, return_inverse=True)
+        arrays |= {f"{name}_pages": pages, f"{name}_index": index.reshape(-1).astype(np.uint16)}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
 def _composed() -> npt.NDArray[np.bool_]:
+    import unicodedata
+
     sure = np.zeros(0x110000, dtype=np.bool_)
     for block in _PLAIN:
         for code in block:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,39 +11,48 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.dedup.joined import Joined
-from stages.dedup.resolve import Bools, Floats, Ints
+from stages.dedup.kernels import Bools, Floats, Numbers
 
 
-class Columns(NamedTuple):
-    """Per row: 16-byte hash as two integers, whether there is one, characters, distinct shingles (0 where there are
-    none), index of the source in `names`, and the score to prefer rows by (-inf where a row has none)."""
+class Sources(NamedTuple):
+    """Per row the index of its source in `names`."""
 
-    hashes: npt.NDArray[np.uint64]
-    comparable: Bools
-    chars: npt.NDArray[np.int32]
-    sizes: npt.NDArray[np.int32]
-    sources: npt.NDArray[np.int32]
+    codes: Numbers
     names: list[str]
-    best: Floats
 
 
-def read_columns(rows: Joined, near: bool, best: str | None) -> Columns:
-    """Read what `decide` needs; `best` names a score column of an earlier stage, which only the last pool has."""
-    n = len(rows)
-    names: dict[str, int] = {}
-    hashes, comparable = np.zeros((n, 2), np.uint64), np.zeros(n, np.bool_)
-    for part, column in _placed(rows.column("exact_hash")):
-        hashes[part], comparable[part] = _halves(column), np.asarray(column.is_valid())
-    sources = np.zeros(n, np.int32)
+def numbers(rows: Joined, name: str) -> Numbers:
+    """A column of small integers, 0 where there is none."""
+    out = np.zeros(len(rows), np.int32)
+    for part, column in _placed(rows.column(name)):
+        out[part] = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    return out
+
+
+def present(rows: Joined, name: str) -> Bools:
+    """Whether a row has a value in the column."""
+    out = np.zeros(len(rows), np.bool_)
+    for part, column in _placed(rows.column(name)):
+        out[part] = np.asarray(column.is_valid())
+    return out
+
+
+def best_scores(rows: Joined, name: str) -> Floats:
+    """A score of an earlier stage, which only the last pool has; -inf where a row has none."""
+    out = np.full(len(rows), -np.inf)
+    pool, start = rows.pools[-1], int(rows.starts[-2])
+    for part, column in _placed((batch[name] for batch in pool.scores([name])), start):
+        out[part] = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
+    return out
+
+
+def sources(rows: Joined) -> Sources:
+    """The source of every row."""
+    known: dict[str, int] = {}
+    codes = np.zeros(len(rows), np.int32)
     for part, column in _placed(batch["source"] for batch in rows.scores(["source"])):
-        sources[part] = _codes(column, names)
-    sizes = _numbers(rows, "n_shingles") if near else np.zeros(n, np.int32)
-    scores = np.full(n if best else 0, -np.inf)
-    if best:
-        pool, start = rows.pools[-1], int(rows.starts[-2])
-        for part, column in _placed((batch[best] for batch in pool.scores([best])), start):
-            scores[part] = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
-    return Columns(hashes, comparable, _numbers(rows, "n_chars"), sizes, sources, list(names), scores)
+        codes[part] = _codes(column, known)
+    return Sources(codes, list(known))
 
 
 def _placed(columns: Iterable[pa.Array], start: int = 0) -> Iterator[tuple[slice, pa.Array]]:
@@ -53,23 +62,7 @@ def _placed(columns: Iterable[pa.Array], start: int = 0) -> Iterator[tuple[slice
         start += len(column)
 
 
-def _numbers(rows: Joined, name: str) -> npt.NDArray[np.int32]:
-    out = np.zeros(len(rows), np.int32)
-    for part, column in _placed(rows.column(name)):
-        out[part] = _integers(column)
-    return out
-
-
-def _integers(column: pa.Array) -> Ints:
-    return np.asarray(pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False))
-
-
-def _halves(column: pa.FixedSizeBinaryArray) -> npt.NDArray[np.uint64]:
-    data = np.frombuffer(column.buffers()[1], dtype=np.uint8, count=len(column) * 16, offset=column.offset * 16)
-    return data.view(np.uint64).reshape(-1, 2)
-
-
-def _codes(column: pa.StringArray, names: dict[str, int]) -> Ints:
+def _codes(column: pa.StringArray, known: dict[str, int]) -> npt.NDArray[Any]:
     encoded = column.dictionary_encode()
-    codes = np.array([names.setdefault(name, len(names)) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+    codes = np.array([known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()], dtype=np.int32)
     return np.asarray(codes[encoded.indices.to_numpy()])

@@ -1,29 +1,33 @@
 """Near copies: band the signatures, compare what shares a bucket for real, resolve around the survivors.
 
-Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. Memory: half of
-`Plan.memory` for band keys (the signatures are streamed once per group of bands), half for shingle sets, and
-beside them the pairs and a few integers per document.
+Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. Signatures are
+streamed once; band keys, candidate pairs and shingle sets of more than `Plan.memory` bytes go through temporary
+files. What stays in memory is a few 32-bit integers per document and 16 bytes per compared pair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from stages.dedup import kernels
 from stages.dedup.joined import Joined
-from stages.dedup.lsh import LEADERS, Bools, Ints, band_keys, number_bits, pairs_of_band, unpack
-from stages.dedup.resolve import NO_EDGES, Edges, Outcome, resolve
-from stages.dedup.shingles import Hashes
-from stages.dedup.sketch import Signatures
-from stages.dedup.texts import jit
-from stages.dedup.verify import Load, Similarity, load_sets, similarities, threads
+from stages.dedup.kernels import Bools, Floats, Hashes, Ints, Numbers, Signatures, pack, unpack
+from stages.dedup.lsh import LEADERS, number_bits, pairs_of_band
+from stages.dedup.resolve import Outcome, resolve
+from stages.dedup.spool import Edges, Spool
+from stages.dedup.verify import Load, Similarity, load_sets, threads
 
-PAIR_ROOM: Final = 4_000_000
 ROUNDS: Final = 16
 """How often large buckets get new leaders; only buckets full of documents that differ need more than two."""
+_RANGES: Final = 4_096
+_PER_PAIR: Final = 48
+"""Bytes that sorting and comparing take for a pair."""
 
 
 class Plan(NamedTuple):
@@ -39,92 +43,102 @@ class Plan(NamedTuple):
     memory: int
 
 
-def near_survivors(rows: Joined, documents: Ints, sizes: Ints, plan: Plan) -> Outcome:
+def near_survivors(rows: Joined, documents: Numbers, sizes: Numbers, plan: Plan) -> Outcome:
     """`resolve` for the rows `documents`, given best first, with `sizes` distinct shingles each."""
-    n = len(documents)
-    finder = _Finder(rows, index_of(documents, len(rows)), sizes, plan)
-    edges, outcome = NO_EDGES, resolve(NO_EDGES, n, plan.threshold)
+    n, edges = len(documents), Edges()
+    finder = _Finder(rows, documents, sizes, plan)
     active = np.ones(n, dtype=np.bool_)
-    known = np.empty(0, dtype=np.uint64)
+    outcome = resolve(edges, n, plan.threshold)
     for _ in range(ROUNDS):
-        pairs, more = finder.pairs(active)
-        if len(known):
-            pairs = np.setdiff1d(pairs, known, assume_unique=True)
-        edges = edges.and_more(_compare(pairs, documents, sizes, plan))
+        pairs, more = finder.pairs(active, edges)
+        _compare(pairs, documents, sizes, plan, edges)
         outcome = resolve(edges, n, plan.threshold)
         active = finder.large & (outcome.survivor == np.arange(n))
         if not more or not active.any():
             break
-        known = np.union1d(known, pairs)
     return outcome
 
 
 class _Finder:
     """Finds candidate pairs round by round; remembers who has led which large bucket."""
 
-    def __init__(self, rows: Joined, place: Ints, sizes: Ints, plan: Plan) -> None:
-        self._rows, self._place, self._sizes, self._plan = rows, place, sizes, plan
+    def __init__(self, rows: Joined, documents: Numbers, sizes: Numbers, plan: Plan) -> None:
+        self._sizes, self._plan = sizes, plan
+        self._bits = number_bits(len(sizes))
+        self._keys = self._banded(rows, documents)
         self._leaders: list[Ints] = [np.empty(0, dtype=np.int64)] * plan.bands
-        self.large = np.zeros(len(sizes), dtype=np.bool_)
         self._most = 1  # one leader is enough where all are alike; who differs from it meets more
+        self._lock = Lock()
+        self.large = np.zeros(len(sizes), dtype=np.bool_)
 
-    def pairs(self, active: Bools) -> tuple[Hashes, bool]:
-        """New packed pairs among the active documents, ascending, and whether a large bucket got new leaders."""
-        numbers = np.flatnonzero(active)
-        found, parts, more = 0, [np.empty(0, dtype=np.uint64)], 0
-        group = max(1, self._plan.memory // 2 // (8 * max(len(numbers), 1)))
-        with ThreadPoolExecutor(threads()) as pool:
-            for first in range(0, self._plan.bands, group):
-                keys = self._keys(numbers, first, min(group, self._plan.bands - first))
-                bands = range(first, first + len(keys))
-                for pairs, leaders in pool.map(self._band, bands, keys, [numbers] * len(keys)):
-                    more += leaders
-                    parts, found = [*parts, pairs], found + len(pairs)
-                    if found > PAIR_ROOM:
-                        parts = [np.unique(np.concatenate(parts))]
-                        found = 0
+    def pairs(self, active: Bools, known: Edges) -> tuple[Spool, bool]:
+        """Packed pairs (better, worse) among the active documents, and whether a large bucket got new leaders.
+
+        A pair comes once for every band that it shares, those of `known` do not.
+        """
+        found = Spool(self._plan.memory // 8)
+        with ThreadPoolExecutor(min(threads(), self._plan.bands)) as pool:
+            more = sum(pool.map(lambda band: self._band(band, active, known, found), range(self._plan.bands)))
         self._most = LEADERS
-        return np.unique(np.concatenate(parts)), more > 0
+        return found, more > 0
 
-    def _band(self, band: int, keys: Hashes, numbers: Ints) -> tuple[Hashes, int]:
-        """Pairs within one band, and how many leaders are new."""
-        served = np.isin(numbers, self._leaders[band]) if len(self._leaders[band]) else np.zeros(len(numbers), np.bool_)
-        before = int(served.sum())
-        large = np.zeros(len(numbers), dtype=np.bool_)
-        fixed = int(np.searchsorted(numbers, self._plan.fixed))
-        better, worse = unpack(pairs_of_band(keys, fixed, served, large, self._most))
-        self._leaders[band] = np.union1d(self._leaders[band], numbers[served])
-        self.large[numbers[large]] = True
-        better, worse = numbers[better], numbers[worse]
-        keep = self._similar_sizes(better, worse)
-        pairs = (better[keep].astype(np.uint64) << np.uint64(32)) | worse[keep].astype(np.uint64)
-        return pairs, int(served.sum()) - before
+    def _band(self, band: int, active: Bools, known: Edges, found: Spool) -> int:
+        """Add the pairs of one band; returns how many leaders are new."""
+        keys = _of(self._keys[band].all(), active, self._bits)
+        served = np.zeros(len(active), np.bool_)
+        served[self._leaders[band]] = True
+        before = len(self._leaders[band])
+        for pairs in pairs_of_band(keys, self._bits, self._plan.fixed, served, self.large, self._most):
+            fresh = known.unknown(pairs[self._similar_sizes(pairs)])
+            with self._lock:
+                found.append(fresh)
+        self._leaders[band] = np.flatnonzero(served)
+        return len(self._leaders[band]) - before
 
-    def _similar_sizes(self, better: Ints, worse: Ints) -> Bools:
+    def _similar_sizes(self, pairs: Hashes) -> Bools:
         """Pairs that can reach the threshold at all: what both have in common is at most all of the smaller set."""
+        better, worse = unpack(pairs)
         a, b = self._sizes[better], self._sizes[worse]
         most = b if self._plan.similarity == "containment" else np.maximum(a, b)
         return np.asarray(np.minimum(a, b) >= self._plan.threshold * most - 1e-9)
 
-    def _keys(self, numbers: Ints, first: int, count: int) -> Hashes:
-        """Band keys, shape (count, len(numbers))."""
-        out = np.zeros((count, len(numbers)), dtype=np.uint64)
-        index = index_of(numbers, len(self._sizes))
-        wanted = self._place >= 0
-        wanted[wanted] = index[self._place[wanted]] >= 0
-        places = index[self._place[wanted]]
-        start, bits = 0, number_bits(len(numbers))
-        for batch in self._rows.scores(["signature"], wanted):
-            local = places[start : start + batch.num_rows]
-            start += batch.num_rows
-            band_keys(signature_values(batch["signature"]), first, out, local, self._plan.rows, bits)
-        return out
+    def _banded(self, rows: Joined, documents: Numbers) -> list[Spool]:
+        """The keys of every band."""
+        plan, start = self._plan, 0
+        spools = [Spool(plan.memory // 4 // plan.bands) for _ in range(plan.bands)]
+        number = index_of(documents, len(rows))
+        for batch in rows.scores(["signature"], number >= 0):
+            numbers, start = _next_numbers(number, start, batch.num_rows)
+            keys = kernels.band_keys(signature_values(batch["signature"]), numbers, plan.bands, plan.rows, self._bits)
+            for spool, values in zip(spools, keys, strict=True):
+                spool.append(values)
+        return spools
 
 
-def index_of(numbers: Ints, n: int) -> Ints:
+def _next_numbers(number: Numbers, start: int, count: int) -> tuple[Numbers, int]:
+    """The next `count` numbers from row `start` on that are not below 0, and the row behind them."""
+    stop, found = start, np.empty(0, np.int32)
+    while len(found) < count:
+        stop = min(len(number), stop + 2 * (count - len(found)))
+        found = number[start:stop]
+        found = found[found >= 0]
+    if len(found) > count:
+        at = np.flatnonzero(number[start:stop] >= 0)[count]
+        return found[:count], start + int(at)
+    return found, stop
+
+
+def _of(keys: Hashes, active: Bools, bits: int) -> Hashes:
+    """The keys of active documents."""
+    if active.all():
+        return keys
+    return keys[active[(keys & np.uint64((1 << bits) - 1)).astype(np.int64)]]
+
+
+def index_of(numbers: Numbers, n: int) -> Numbers:
     """For each of `n` numbers its position in `numbers`, -1 for those that are not there."""
-    out = np.full(n, -1, dtype=np.int64)
-    out[numbers] = np.arange(len(numbers))
+    out = np.full(n, -1, dtype=np.int32)
+    out[numbers] = np.arange(len(numbers), dtype=np.int32)
     return out
 
 
@@ -135,31 +149,61 @@ def signature_values(column: pa.FixedSizeBinaryArray) -> Signatures:
     return data.view(np.uint32).reshape(len(column), width // 4)
 
 
-def _compare(pairs: Hashes, documents: Ints, sizes: Ints, plan: Plan) -> Edges:
-    """The pairs with their real similarity. Connected documents lie side by side, so that memory is used in turn."""
-    better, worse = unpack(pairs)
-    component = components(better, worse, len(documents))
-    order = np.lexsort((worse, better, component[better]))
-    better, worse = better[order], worse[order]
-    wanted = np.unique(np.concatenate([better, worse]))
-    wanted = wanted[np.argsort(component[wanted], kind="stable")]
-    sets = load_sets(wanted, documents, sizes, plan.load, plan.memory // 2)
-    return Edges(better, worse, similarities(sets, better, worse, plan.similarity))
+def _compare(pairs: Spool, documents: Numbers, sizes: Numbers, plan: Plan, edges: Edges) -> None:
+    """Add the pairs with their real similarity to `edges`, and close `pairs`.
+
+    Connected documents lie side by side, and pairs are compared in that order, so that memory is used in turn.
+    """
+    component = _components(pairs, len(documents))
+    touched = np.flatnonzero(component >= 0).astype(np.int32)
+    wanted: Numbers = touched[np.argsort(component[touched], kind="stable")]
+    del component
+    if not len(wanted):
+        return
+    place = index_of(wanted, len(documents))
+    values, starts = load_sets(documents[wanted], sizes[wanted], plan.load, plan.memory // 2)
+    for keys in _runs(pairs, place, len(wanted), plan.memory // 4):
+        worse, better = unpack(keys)
+        placed = pack(place[better], place[worse])
+        edges.add(keys, _similar(values, starts, sizes[wanted], placed, plan.similarity == "containment"))
 
 
-@jit
-def components(left: Ints, right: Ints, n: int) -> Ints:
-    """The smallest member of each number's connected component (union by smaller root, path halving)."""
-    parent = np.arange(n)
-    for p in range(len(left)):
-        a, b = left[p], right[p]
-        while parent[a] != a:
-            parent[a] = parent[parent[a]]
-            a = parent[a]
-        while parent[b] != b:
-            parent[b] = parent[parent[b]]
-            b = parent[b]
-        parent[max(a, b)] = min(a, b)
-    for i in range(n):
-        parent[i] = parent[parent[i]]
+def _similar(values: Hashes, starts: Ints, sizes: Numbers, pairs: Hashes, contained: bool) -> Floats:
+    parts = np.array_split(pairs, threads())
+    with ThreadPoolExecutor(len(parts)) as pool:
+        found = pool.map(lambda part: kernels.similarities(values, starts, sizes, part, contained), parts)
+        return np.concatenate(list(found))
+
+
+def _components(pairs: Spool, n: int) -> Numbers:
+    """The smallest member of each document's connected component, -1 for documents in no pair."""
+    parent, touched = np.arange(n, dtype=np.int32), np.zeros(n, np.bool_)
+    for block in pairs.blocks():
+        kernels.join(block, parent)
+        for half in unpack(block):
+            touched[half] = True
+    parent = kernels.roots(parent)
+    parent[~touched] = -1
     return parent
+
+
+def _runs(pairs: Spool, place: Numbers, n: int, memory: int) -> Iterator[Hashes]:
+    """The distinct pairs as packed (worse, better), in ascending runs; a run's better documents lie close by."""
+    counts = np.zeros(_RANGES, np.int64)
+    width = -(-n // _RANGES)
+    for block in pairs.blocks():
+        counts += np.bincount(place[unpack(block)[0]] // width, minlength=_RANGES)
+    run_of = np.cumsum(counts) * _PER_PAIR // max(memory, 1)
+    run_of -= run_of[0]
+    run_of = np.unique(run_of, return_inverse=True)[1]
+    spools = [Spool(0 if run_of[-1] else memory) for _ in range(int(run_of[-1]) + 1)]
+    for block in pairs.blocks():
+        better, worse = unpack(block)
+        run = run_of[place[better] // width]
+        keys = pack(worse, better)
+        for k in np.unique(run):
+            spools[k].append(keys[run == k])
+    pairs.close()
+    for spool in spools:
+        yield np.unique(spool.all())
+        spool.close()

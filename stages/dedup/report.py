@@ -10,8 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import Decisions
+from stages.dedup.columns import sources
 from stages.dedup.joined import Joined
-from stages.dedup.resolve import Bools, Floats, Ints
+from stages.dedup.kernels import Bools, Numbers
+from stages.dedup.lazy import LazyStrings
+from stages.dedup.releases import named_ids
+from stages.dedup.resolve import Outcome
 
 MIN_SOURCE: Final = 100
 """Smaller sources lose half their rows by chance too easily to warn about."""
@@ -21,112 +25,124 @@ CLUSTER_SHARE: Final = 0.01
 EARLIER: Final = " of an earlier release"
 
 
-class Found(NamedTuple):
-    """Per row: its survivor (itself, if kept), the kept row most similar to it (-1 if it is dropped or none was
-    compared), the similarity to the one or the other, whether the survivor is an exact copy, whether there was a text
-    to compare. The first `fixed` rows are of earlier releases: they are there to be named, not decided about."""
+class Story(NamedTuple):
+    """What reasons and details are made from, a slice of rows at a time.
 
-    survivor: Ints
-    nearest: Ints
-    similarity: Floats
+    `found` and `exact` are about all rows, the first `fixed` of which are of earlier releases; `size` counts the rows
+    of this run around each survivor, itself included; `ids` are the record ids of the rows `named`, which ascend.
+    """
+
+    found: Outcome
     exact: Bools
     comparable: Bools
+    size: Numbers
     fixed: int
+    named: Numbers
+    ids: pa.StringArray
+
+    def reasons(self, start: int, stop: int) -> pa.StringArray:
+        """Why the rows of this run from `start` to `stop` stay or go."""
+        own = np.arange(start, stop) + self.fixed
+        survivor, exact = self.found.survivor[own], self.exact[own]
+        size = self.size[survivor]
+        keep, earlier = survivor == own, survivor < self.fixed
+        survives = pc.binary_join_element_wise("kept: survivor of", pa.array(size).cast(pa.string()), " ")
+        cases = [earlier & exact, earlier, ~keep & exact, ~keep, size > 1, self.comparable[own]]
+        return pc.case_when(
+            pa.StructArray.from_arrays([pa.array(case) for case in cases], [str(k) for k in range(len(cases))]),
+            pa.scalar(f"duplicate: exact{EARLIER}"),
+            pa.scalar(f"duplicate: near{EARLIER}"),
+            pa.scalar("duplicate: exact"),
+            pa.scalar("duplicate: near"),
+            survives,
+            pa.scalar("kept: unique"),
+            pa.scalar("kept: nothing to compare"),
+        )
+
+    def details(self, start: int, stop: int) -> pa.StringArray:
+        """JSON for rows that have a cluster or a nearest row, null for the others."""
+        own = np.arange(start, stop) + self.fixed
+        grouped, near = self.size[self.found.survivor[own]] > 1, self.found.nearest[own] >= 0
+        texts = pc.binary_join_element_wise(
+            "{",
+            pc.if_else(pa.array(grouped), self._clusters(own), ""),
+            pc.if_else(pa.array(grouped & near), ", ", ""),
+            pc.if_else(pa.array(near), self._nearest(own), ""),
+            "}",
+            "",
+        )
+        return pc.if_else(pa.array(grouped | near), texts, pa.scalar(None, pa.string()))
+
+    def earlier_ids(self, start: int, stop: int) -> pa.StringArray:
+        """Ids of twins in earlier releases, null for the other rows."""
+        survivor = self.found.survivor[self.fixed + start : self.fixed + stop]
+        return self.id_of(np.where(survivor < self.fixed, survivor, -1))
+
+    def id_of(self, rows: npt.NDArray[np.integer]) -> pa.StringArray:
+        """Record ids of the rows, null for those that are not `named`."""
+        if not len(self.named):
+            return pa.nulls(len(rows), pa.string())
+        at = np.minimum(np.searchsorted(self.named, rows), len(self.named) - 1)
+        return self.ids.take(pa.array(at, mask=self.named[at] != rows))
+
+    def _clusters(self, own: npt.NDArray[np.int64]) -> pa.StringArray:
+        survivor = self.found.survivor[own]
+        keep = survivor == own
+        kind = np.where(keep, 0, np.where(self.exact[own], 1, 2))
+        similarity = np.where(keep, 1.0, self.found.similarity[own]).round(6)
+        return pc.binary_join_element_wise(
+            '"cluster": "', pc.fill_null(self.id_of(survivor), ""),
+            '", "size": ', pa.array(self.size[survivor]).cast(pa.string()),
+            ', "similarity": ', pa.array(similarity).cast(pa.string()),
+            ', "kind": "', pa.array(["survivor", "exact", "near"]).take(pa.array(kind)), '"', "",
+        )  # fmt: skip
+
+    def _nearest(self, own: npt.NDArray[np.int64]) -> pa.StringArray:
+        ids = pc.fill_null(self.id_of(self.found.nearest[own]), "")
+        return pc.binary_join_element_wise('"nearest": "', ids, '"', "")
 
 
-def decisions(found: Found, rows: Joined, sources: npt.NDArray[np.integer], names: list[str]) -> Decisions:
-    """Decisions about the rows of this run; `sources` indexes `names` for each row."""
-    own = np.arange(found.fixed, len(rows))
-    survivor = found.survivor[own]
-    keep = survivor == own
-    earlier = survivor < found.fixed
-    size = _sizes(found)[survivor]
+def decisions(found: Outcome, leader: Numbers, comparable: Bools, fixed: int, rows: Joined) -> Decisions:
+    """Decisions about the rows of this run; the first `fixed` rows are there to be named, not decided about."""
+    n, size = len(rows) - fixed, _sizes(found, fixed)
+    own = np.arange(fixed, len(rows), dtype=np.int32)
+    survivor = found.survivor[fixed:]
+    keep, earlier = survivor == own, survivor < fixed
+    exact = (found.survivor == leader) & (found.survivor != np.arange(len(rows), dtype=np.int32))
+    named = _named(found, size, fixed)
+    story = Story(found, exact, comparable, size, fixed, named, named_ids(rows, named, fixed))
     return Decisions(
         keep=keep,
-        reason=_reasons(found, keep, earlier, size),
-        score=np.where(keep & (found.nearest[own] < 0), np.nan, found.similarity[own]),
-        related=np.where(keep | earlier, -1, survivor - found.fixed),
-        related_id=_earlier_ids(survivor, earlier, rows) if found.fixed else None,
-        detail=_details(found, keep, size, rows),
-        warnings=(
-            *_source_warnings(keep | earlier, sources[own], names),
-            *_cluster_warnings(own, keep, size, rows),
-        ),
+        reason=LazyStrings(n, story.reasons),
+        score=np.where(keep & (found.nearest[fixed:] < 0), np.nan, found.similarity[fixed:]),
+        related=np.where(keep | earlier, -1, survivor - fixed).astype(np.int64),
+        related_id=LazyStrings(n, story.earlier_ids) if fixed else None,
+        detail=LazyStrings(n, story.details),
+        warnings=(*_source_warnings(keep | earlier, fixed, rows), *_cluster_warnings(keep, story)),
     )
 
 
-def _sizes(found: Found) -> Ints:
+def _sizes(found: Outcome, fixed: int) -> Numbers:
     """Rows of this run around each survivor, itself included."""
-    counts = np.bincount(found.survivor[found.fixed :], minlength=len(found.survivor))
-    counts[: found.fixed] += 1
+    counts = np.bincount(found.survivor[fixed:], minlength=len(found.survivor)).astype(np.int32)
+    counts[:fixed] += 1
     return counts
 
 
-def _reasons(found: Found, keep: Bools, earlier: Bools, size: Ints) -> pa.StringArray:
-    exact = found.exact[found.fixed :]
-    survivor = pc.binary_join_element_wise("kept: survivor of", pa.array(size).cast(pa.string()), " ")
-    cases = [earlier & exact, earlier, ~keep & exact, ~keep, size > 1, found.comparable[found.fixed :]]
-    return pc.case_when(
-        pa.StructArray.from_arrays([pa.array(case) for case in cases], [str(k) for k in range(len(cases))]),
-        pa.scalar(f"duplicate: exact{EARLIER}"),
-        pa.scalar(f"duplicate: near{EARLIER}"),
-        pa.scalar("duplicate: exact"),
-        pa.scalar("duplicate: near"),
-        survivor,
-        pa.scalar("kept: unique"),
-        pa.scalar("kept: nothing to compare"),
-    )
+def _named(found: Outcome, size: Numbers, fixed: int) -> Numbers:
+    """Rows whose record id is part of what is said about another one, or of a group: ascending."""
+    wanted = np.zeros(len(size), np.bool_)
+    nearest, survivor = found.nearest[fixed:], found.survivor[fixed:]
+    wanted[nearest[nearest >= 0]] = True
+    wanted[survivor[size[survivor] > 1]] = True
+    return np.flatnonzero(wanted).astype(np.int32)
 
 
-def _earlier_ids(survivor: Ints, earlier: Bools, rows: Joined) -> pa.StringArray:
-    """Ids of twins in earlier releases, null for the other rows."""
-    at = np.flatnonzero(earlier)
-    index = np.full(len(survivor), -1)
-    index[at] = np.arange(len(at))
-    return rows.named("record_id", survivor[at]).take(pa.array(index, mask=index < 0))
-
-
-def _details(found: Found, keep: Bools, size: Ints, rows: Joined) -> pa.StringArray:
-    """JSON for rows that have a cluster or a nearest row, null for the others."""
-    own = np.arange(found.fixed, len(rows))
-    nearest = found.nearest[own]
-    members = np.flatnonzero((size > 1) | (nearest >= 0))
-    grouped, near = size[members] > 1, nearest[members] >= 0
-    clusters = _clusters(found, members, keep[members], size[members], rows)
-    texts = pc.binary_join_element_wise(
-        "{",
-        pc.if_else(pa.array(grouped), clusters, ""),
-        pc.if_else(pa.array(grouped & near), ", ", ""),
-        _nearest(nearest[members], near, rows),
-        "}",
-        "",
-    )
-    index = np.full(len(keep), -1, dtype=np.int64)
-    index[members] = np.arange(len(members))
-    return texts.take(pa.array(index, mask=index < 0))
-
-
-def _clusters(found: Found, members: Ints, keep: Bools, size: Ints, rows: Joined) -> pa.StringArray:
-    at = members + found.fixed
-    kind = np.where(keep, "survivor", np.where(found.exact[at], "exact", "near"))
-    similarity = np.where(keep, 1.0, found.similarity[at]).round(6)
-    return pc.binary_join_element_wise(
-        '"cluster": "', rows.named("record_id", found.survivor[at]),
-        '", "size": ', pa.array(size).cast(pa.string()),
-        ', "similarity": ', pa.array(similarity).cast(pa.string()),
-        ', "kind": "', pa.array(kind), '"', "",
-    )  # fmt: skip
-
-
-def _nearest(nearest: Ints, near: Bools, rows: Joined) -> pa.StringArray:
-    ids = rows.named("record_id", np.maximum(nearest, 0))
-    named = pc.binary_join_element_wise('"nearest": "', ids, '"', "")
-    return pc.if_else(pa.array(near), named, "")
-
-
-def _source_warnings(keep: Bools, sources: npt.NDArray[np.integer], names: list[str]) -> list[str]:
-    total = np.bincount(sources, minlength=len(names))
-    lost = np.bincount(sources[~keep], minlength=len(names))
+def _source_warnings(keep: Bools, fixed: int, rows: Joined) -> list[str]:
+    found = sources(rows)
+    codes, names = found.codes[fixed:], found.names
+    total = np.bincount(codes, minlength=len(names))
+    lost = np.bincount(codes[~keep], minlength=len(names))
     return [
         f"source '{name}' loses {lost[k]:,} of {total[k]:,} rows ({lost[k] / total[k]:.0%}) as duplicates"
         for k, name in enumerate(names)
@@ -134,12 +150,13 @@ def _source_warnings(keep: Bools, sources: npt.NDArray[np.integer], names: list[
     ]
 
 
-def _cluster_warnings(own: Ints, keep: Bools, size: Ints, rows: Joined) -> list[str]:
+def _cluster_warnings(keep: Bools, story: Story) -> list[str]:
     if len(keep) < MIN_POOL:
         return []
+    size = story.size[story.fixed :]
     big = np.flatnonzero(keep & (size > CLUSTER_SHARE * len(keep)))
     order = big[np.argsort(-size[big], kind="stable")[:5]]
-    ids = rows.named("record_id", own[order]).to_pylist() if len(order) else []
+    ids = story.id_of(order + story.fixed).to_pylist()
     more = f" (and {len(big) - 5} more such clusters)" if len(big) > 5 else ""
     return [
         f"one cluster holds {size[row]:,} of {len(keep):,} rows ({size[row] / len(keep):.1%}), kept: {ids[k]}"

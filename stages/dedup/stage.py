@@ -12,15 +12,16 @@ from pydantic import Field, model_validator
 
 from schemas.record import Kind
 from stages.contract import DECIDES, Decisions, RecipePath, RunsIn, Scores, Stage, State
-from stages.dedup.columns import Columns, read_columns
+from stages.dedup.columns import best_scores, numbers, present, sources
 from stages.dedup.compared import columns_read, rendered
 from stages.dedup.joined import Joined
+from stages.dedup.kernels import Bools, Floats, Ints, Numbers, Signatures
 from stages.dedup.lsh import best_bands
 from stages.dedup.near import Plan, near_survivors
-from stages.dedup.report import Found, decisions
-from stages.dedup.resolve import Bools, Floats, Ints, Outcome, exact_leaders, survivor_ranks
+from stages.dedup.report import decisions
+from stages.dedup.resolve import Outcome, best_first, exact_leaders
 from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, ascending, concatenate, shingle
-from stages.dedup.sketch import Backend, Signatures, k_permutation, one_permutation, with_datasketch
+from stages.dedup.sketch import Backend, k_permutation, one_permutation, with_datasketch
 from stages.dedup.texts import Texts, content_hashes, normalise
 from stages.dedup.verify import Similarity
 from stages.text import TEXT_COLUMNS, On
@@ -85,8 +86,9 @@ class Dedup(Stage):
     )
     priority: tuple[str, ...] = Field((), description="Sources, the most wanted first.", json_schema_extra=DECIDES)
     memory_mb: int = Field(
-        512, ge=1, description="Megabytes for band keys and shingle sets while deciding.", json_schema_extra=DECIDES
-    )
+        256, ge=1, description="Megabytes to work in while deciding; what needs more goes through temporary files.",
+        json_schema_extra=DECIDES,
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -118,43 +120,30 @@ class Dedup(Stage):
         return pa.RecordBatch.from_pydict(columns)
 
     def sources(self) -> Mapping[str, Sequence[str]]:
-        """The earlier releases to compare with."""
-        return {_AGAINST: self.against} if self.against else {}
+        """The earlier releases to compare with, each a role of its own: their files have the same names."""
+        return {_AGAINST if k == 0 else f"{_AGAINST}-{k + 1}": (path,) for k, path in enumerate(self.against)}
 
     def decide(self, scores: Scores) -> Decisions:
         """Keep one of each group of copies. Deterministic, whatever the batch size; see `resolve` for the rule."""
-        earlier = [scores.inputs[_AGAINST]] if self.against else []
-        rows = Joined([*earlier, scores])
+        rows = Joined([*(scores.inputs[role] for role in self.sources()), scores])
         fixed = len(rows) - len(scores)
-        columns = read_columns(rows, self.mode == "near", self._best())
-        rank = survivor_ranks([np.arange(len(rows)) >= fixed, *self._keys(columns)], len(rows))
-        leader = exact_leaders(columns.hashes, rank, columns.comparable)
-        near = self._near(rows, columns, leader, rank, fixed)
-        survivor = near.survivor[leader]
-        copy = (survivor == leader) & (survivor != np.arange(len(rows)))
-        similarity = np.where(copy, 1.0, near.similarity[leader])
-        nearest = np.where(survivor == np.arange(len(rows)), near.nearest, -1)
-        return decisions(
-            Found(survivor, nearest, similarity, copy, columns.comparable, fixed), rows, columns.sources, columns.names
-        )
+        order = best_first(self._key(rows), fixed, len(rows))
+        leader = exact_leaders(rows.column("exact_hash"), order, self.memory_mb << 20)
+        found = self._near(rows, leader, order, fixed) if self.mode == "near" else Outcome.alone(len(rows))
+        return decisions(found.spread(leader), leader, present(rows, "exact_hash"), fixed, rows)
 
-    def _near(self, rows: Joined, columns: Columns, leader: Ints, rank: Ints, fixed: int) -> Outcome:
+    def _near(self, rows: Joined, leader: Numbers, order: Numbers, fixed: int) -> Outcome:
         """What becomes of every leader of an exact group (other rows: nothing)."""
-        n = len(rows)
-        survivor, nearest, similarity = np.arange(n), np.full(n, -1), np.zeros(n)
-        documents = np.flatnonzero((leader == survivor) & (columns.sizes > 0))
-        documents = documents[np.argsort(rank[documents])]
-        if self.mode == "near" and len(documents) > 1:
-            known = int(np.searchsorted(rank[documents], fixed))
-            bands, width = self._bands()
-            plan = Plan(
-                bands, width, self.similarity, self.threshold, known, lambda wanted: self._load(rows, wanted),
-                self.memory_mb << 20,
-            )  # fmt: skip
-            found = near_survivors(rows, documents, columns.sizes[documents].astype(np.int64), plan)
-            survivor[documents], similarity[documents] = documents[found.survivor], found.similarity
-            nearest[documents] = np.where(found.nearest < 0, -1, documents[found.nearest])
-        return Outcome(survivor, nearest, similarity)
+        sizes = numbers(rows, "n_shingles")
+        documents = order[(leader[order] == order) & (sizes[order] > 0)]
+        sizes = sizes[documents]
+        known = int(np.count_nonzero(documents < fixed))
+        bands, width = self._bands()
+        plan = Plan(
+            bands, width, self.similarity, self.threshold, known, lambda wanted: self._load(rows, wanted),
+            self.memory_mb << 20,
+        )  # fmt: skip
+        return near_survivors(rows, documents, sizes, plan).of_rows(documents, len(rows))
 
     def _bands(self) -> tuple[int, int]:
         if self.bands and self.rows:
@@ -164,15 +153,17 @@ class Dedup(Stage):
     def _best(self) -> str | None:
         return self.keep[5:-1] if self.keep.startswith("best(") else None
 
-    def _keys(self, columns: Columns) -> list[Floats | Ints]:
+    def _key(self, rows: Joined) -> Numbers | Floats | None:
+        """What rows are preferred by, ascending; None for run order."""
         if self.keep == "newest":
-            return [-np.arange(len(columns.chars))]
+            return -np.arange(len(rows), dtype=np.int32)
         if self.keep == "longest":
-            return [-columns.chars.astype(np.float64)]
+            return -numbers(rows, "n_chars")
         if self.keep == "source_priority":
-            order = {name: k for k, name in enumerate(self.priority)}
-            return [np.array([order.get(name, len(order)) for name in columns.names], np.float64)[columns.sources]]
-        return [-columns.best] if self._best() else []
+            found, wanted = sources(rows), {name: k for k, name in enumerate(self.priority)}
+            return np.array([wanted.get(name, len(wanted)) for name in found.names], np.int32)[found.codes]
+        best = self._best()
+        return -best_scores(rows, best) if best else None
 
     def _load(self, rows: Joined, wanted: Ints) -> Sets:
         batches = rows.fetch(wanted, columns_read(self.on)).combine_chunks().to_batches()

@@ -10,9 +10,9 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from stages.dedup.resolve import Floats, Ints
-from stages.dedup.shingles import Hashes, Sets
-from stages.dedup.texts import Offsets, jit
+from stages.dedup import kernels
+from stages.dedup.kernels import Floats, Hashes, Ints, Numbers, pack
+from stages.dedup.shingles import Sets
 
 FETCHED: Final = 1_000_000
 """Shingles whose text is fetched at once by a thread."""
@@ -34,30 +34,29 @@ def similarities(sets: Loaded, better: Ints, worse: Ints, similarity: Similarity
 
     `jaccard` is the share of their common shingles in all of both, `containment` that in the shingles of the worse.
     """
-    return np.asarray(_similarities(sets.values, sets.spans, better, worse, similarity == "containment"))
+    starts, sizes = np.ascontiguousarray(sets.spans[:, 0]), np.diff(sets.spans, axis=1).ravel().astype(np.int32)
+    return kernels.similarities(sets.values, starts, sizes, pack(better, worse), similarity == "containment")
 
 
-def load_sets(wanted: Ints, documents: Ints, sizes: Ints, load: Load, memory: int) -> Loaded:
-    """The shingle sets of the documents `wanted` (those not wanted are empty), laid out in that order.
+def load_sets(rows: Ints | Numbers, sizes: Numbers, load: Load, memory: int) -> tuple[Hashes, Ints]:
+    """The shingle sets of the pool's `rows`, end to end in that order, and where each starts.
 
-    `documents` holds the pool row of every document, `sizes` the size of its set. Sets of more than `memory` bytes
-    altogether live in an unnamed temporary file, of which the system keeps in memory what there is room for.
+    `sizes` holds the size of each set. Sets of more than `memory` bytes altogether live in an unnamed temporary file,
+    of which the system keeps in memory what there is room for.
     """
-    ends = np.cumsum(sizes[wanted], dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    starts, values = np.zeros((len(documents), 2), np.int64), scratch(total, memory)
-    starts[wanted] = np.stack([ends - sizes[wanted], ends], axis=1)
-    by_row = wanted[np.argsort(documents[wanted])]
+    ends = np.cumsum(sizes, dtype=np.int64)
+    starts, values = ends - sizes, scratch(int(ends[-1]) if len(ends) else 0, memory)
+    by_row = np.argsort(rows, kind="stable")
     cuts = np.flatnonzero(np.diff(np.cumsum(sizes[by_row], dtype=np.int64) // FETCHED, prepend=0))
 
     def fill(part: Ints) -> None:
         if len(part):
-            found = load(documents[part])
-            _place(found.values, found.offsets, starts[part, 0], values)
+            found = load(rows[part].astype(np.int64))
+            kernels.place(found.values, found.offsets, starts[part], values)
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(fill, np.split(by_row, cuts)))
-    return Loaded(values, starts)
+    return values, starts
 
 
 def scratch(count: int, memory: int) -> Hashes:
@@ -71,28 +70,3 @@ def scratch(count: int, memory: int) -> Hashes:
 def threads() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@jit
-def _place(values: Hashes, offsets: Offsets, starts: Ints, out: Hashes) -> None:
-    for k in range(len(starts)):
-        for i in range(offsets[k], offsets[k + 1]):
-            out[starts[k] + i - offsets[k]] = values[i]
-
-
-@jit
-def _similarities(values: Hashes, spans: Ints, better: Ints, worse: Ints, contained: bool) -> Floats:
-    out = np.zeros(len(better), dtype=np.float64)
-    for p in range(len(better)):
-        a, a_end = spans[better[p], 0], spans[better[p], 1]
-        b, b_end = spans[worse[p], 0], spans[worse[p], 1]
-        union = b_end - b if contained else (a_end - a) + (b_end - b)
-        common = 0
-        while a < a_end and b < b_end:
-            x, y = values[a], values[b]
-            common += x == y
-            a += x <= y
-            b += y <= x
-        if union > 0:
-            out[p] = common / (union if contained else union - common)
-    return out

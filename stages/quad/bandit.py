@@ -27,6 +27,7 @@ UNTOUCHED: Final = 0
 WITH_CLUSTER: Final = 1  # taken unscored, with its cluster
 SCORED: Final = 2  # scored and taken with its cluster
 FILLED: Final = 3  # scored and taken at the end, since no cluster had anything better to give
+_TOGETHER: Final = 256  # rows of a sweep asked for at a time
 
 
 class Tuning(NamedTuple):
@@ -180,9 +181,10 @@ class Bandit:
         return self._selection()
 
     def _sweep(self, influence: Influence, most: int) -> None:
-        """Draw from every arm once."""
-        for start in range(0, len(self._sizes), self._tuning.arms):
-            arms = np.arange(start, min(start + self._tuning.arms, len(self._sizes)))
+        """Draw from every arm once; many at a time, since nothing is decided between them."""
+        step = max(self._tuning.arms, -(-_TOGETHER // self._tuning.draws))
+        for start in range(0, len(self._sizes), step):
+            arms = np.arange(start, min(start + step, len(self._sizes)))
             arms = arms[: self._affordable(most)]
             if len(arms):
                 self._round(arms, influence, most)

@@ -12,8 +12,8 @@ from stages.quad.bandit import Floats, Neighbours
 from stages.semantic.clusters import Vectors, cluster
 
 Ties = npt.NDArray[np.uint64]
-_MOST: Final = 10_000
-"""Clusters of the published 627 billion tokens; a default never asks for more."""
+_MOST: Final = 2_000
+"""K-means takes time in proportion to their number; a user with millions of rows may ask for more."""
 _ROWS_PER_CLUSTER: Final = 100
 _BLOCK: Final = 512
 
@@ -33,7 +33,7 @@ class Grouping(NamedTuple):
 
 
 def default_clusters(n: int) -> int:
-    """A cluster per 100 rows, at least 8 and at most 10,000."""
+    """A cluster per 100 rows, at least 8 and at most 2,000."""
     return min(_MOST, max(8, n // _ROWS_PER_CLUSTER))
 
 

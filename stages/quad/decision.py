@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -15,6 +15,8 @@ from stages.quad.clustering import Grouping, Ties, caps, default_clusters, group
 from stages.quad.embedding import Vectors, stored_vectors, tfidf_vectors
 from stages.quad.policies import Policy, Task, select
 from stages.zipfit.ranking import Quota, TokenBudget, quota, shortfall, tie_breaker
+
+_ARMS: Final = 50
 
 
 class Plan(NamedTuple):
@@ -34,7 +36,7 @@ class Plan(NamedTuple):
     threshold: float
     relative: bool
     sweep: bool
-    arms: int
+    arms: int | None
     draws: int
     batch: int | None
 
@@ -92,11 +94,12 @@ def read(scores: Scores, plan: Plan) -> Pool:
 
 
 def task(pool: Pool, groups: Grouping, plan: Plan, limit: Quota) -> Task:
-    """What the policy works on; a batch is a third of an average cluster unless told otherwise, as published."""
+    """What the policy works on; unless told otherwise a batch is a third of an average cluster (as published)."""
     n = int(pool.usable.sum())
     sizes = np.array([len(rows) for rows in groups.rows], np.int64)
     batch = plan.batch or max(1, round(n / max(1, len(sizes)) / 3))
-    tuning = Tuning(plan.alpha, plan.threshold, plan.relative, plan.sweep, plan.arms, plan.draws, batch)
+    arms = plan.arms or min(_ARMS, max(1, len(sizes) // 10))
+    tuning = Tuning(plan.alpha, plan.threshold, plan.relative, plan.sweep, arms, plan.draws, batch)
     wanted = min(n, limit.rows) if np.isinf(limit.tokens) else _rows_for(limit.tokens, pool)
     return Task(
         groups, neighbours(groups.centres, plan.distance), caps(sizes, wanted, n, plan.max_share), limit, pool.tokens,

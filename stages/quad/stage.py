@@ -55,7 +55,7 @@ class Quad(Stage):
     counts: Counts = Field("auto", description="Whose loss counts: response, text, or auto for either as it comes.")
     policy: Policy = Field("quad", description="quad, full or positive_random.", json_schema_extra=DECIDES)
     clusters: int | None = Field(
-        None, ge=1, le=100_000, description="Default: one per 100 rows.", json_schema_extra=DECIDES
+        None, ge=1, le=100_000, description="Default: one per 100 rows, at most 2,000.", json_schema_extra=DECIDES
     )
     alpha: float = Field(
         0.05, ge=0, description="Weight of exploration, in standard deviations.", json_schema_extra=DECIDES
@@ -71,7 +71,9 @@ class Quad(Stage):
         True, description="Draw from every cluster once before any gives rows (published: no).",
         json_schema_extra=DECIDES,
     )  # fmt: skip
-    arms: int = Field(50, ge=1, description="Clusters per round.", json_schema_extra=DECIDES)
+    arms: int | None = Field(
+        None, ge=1, description="Clusters per round; default: a tenth of them, at most 50.", json_schema_extra=DECIDES
+    )
     draws: int = Field(10, ge=1, description="Rows scored per cluster and round.", json_schema_extra=DECIDES)
     batch: int | None = Field(
         None, ge=1, description="Rows a good cluster gives at a time; default: a third of an average one.",

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import Decisions, IntArray, Scores
+from stages.dedup.lazy import LazyStrings
 from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import counts, log_ratio, log_weights
 from stages.text import On
@@ -69,7 +70,11 @@ def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> 
     what = "debiased gain" if settings.mode == "debiased" else "alignment"
     notes.extend(shortfall("zipfit", len(chosen), limit))
     return Decisions(
-        keep, reasons(score, keep, what), score, detail=_detail(found, dsir, settings.mode), warnings=tuple(notes)
+        keep,
+        LazyStrings(n, lambda start, stop: reasons(score[start:stop], keep[start:stop], what)),
+        score,
+        detail=LazyStrings(n, lambda start, stop: _detail(found, dsir, settings.mode, slice(start, stop))),
+        warnings=tuple(notes),
     )
 
 
@@ -136,13 +141,13 @@ def _cascade_note(found: Found, rows: int) -> str:
     return f"zipfit: {exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
 
 
-def _detail(found: Found, dsir: Floats, mode: str) -> pa.StringArray:
-    """What the score was made of, as JSON."""
+def _detail(found: Found, dsir: Floats, mode: str, rows: slice) -> pa.StringArray:
+    """What the score of some rows was made of, as JSON."""
     name = "gain" if mode == "debiased" else "alignment"
-    pieces = [pc.if_else(pa.array(found.is_exact), f'{{"exact":true,"{name}":', f'{{"exact":false,"{name}":')]
-    pieces.append(_numbers(found.value))
+    pieces = [pc.if_else(pa.array(found.is_exact[rows]), f'{{"exact":true,"{name}":', f'{{"exact":false,"{name}":')]
+    pieces.append(_numbers(found.value[rows]))
     if mode == "debiased":
-        pieces += [pa.scalar(',"dsir":'), _numbers(dsir)]
+        pieces += [pa.scalar(',"dsir":'), _numbers(dsir[rows])]
     return pc.binary_join_element_wise(*pieces, pa.scalar("}"), "")
 
 

@@ -42,9 +42,14 @@ class Seeker:
         problem = Problem(
             features=self._cheap,
             pivots=lambda rows: self.against(rows, chosen),
-            exact=lambda rows: combine(self.against(rows, self.targets.texts), self.rule),
+            exact=self._exact,
         )
         return search(problem, first, predicted, pilots, aggregated, rank, k), rank
+
+    def _exact(self, rows: IntArray) -> Floats:
+        """Values that the store keeps: another `keep` over the same rows computes few anew."""
+        found = self.scores.ask(rows)["gain" if self.by_gain else "alignment"]
+        return np.asarray(found.to_numpy())
 
     def against(self, rows: IntArray, targets: Packed) -> Floats:
         """Values of the named rows against each of `targets`."""

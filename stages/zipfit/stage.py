@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from schemas.errors import RecipeError
-from stages.contract import DECIDES, Decisions, FitsOn, Pool, RunsIn, Scores, Stage, State
+from stages.contract import DECIDES, Decisions, Examiner, FitsOn, Pool, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import ngram_column, words
 from stages.text import TEXT_COLUMNS, On, render
 from stages.zipfit.alignment import Aggregation, Rule, fit_texts
 from stages.zipfit.decision import Settings, decide
 from stages.zipfit.features import feature_columns
-from stages.zipfit.kernel import LEVELS, gzip_lengths, zlib_is_classic
+from stages.zipfit.kernel import LEVELS, cores, gzip_lengths, zlib_is_classic
 from stages.zipfit.native import native
 from stages.zipfit.packed import Packed, pack_arrow
 from stages.zipfit.ranking import Keep
@@ -38,6 +38,7 @@ class ZipFit(Stage):
 
     name: ClassVar[str] = "zipfit"
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
+    examines: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("regex",)
     internal: ClassVar[tuple[str, ...]] = ("ngrams", "overlap", "n_bytes")
@@ -103,6 +104,17 @@ class ZipFit(Stage):
             public = [name for name in columns if name not in self.internal]
             columns |= {name: pc.if_else(hidden, pa.scalar(None, columns[name].type), columns[name]) for name in public}
         return pa.RecordBatch.from_pydict(columns)
+
+    def examiner(self, state: State) -> Examiner:
+        """Exact `alignment` and `gain` of the rows that a cascade wants to know for sure."""
+        targets = from_state(state)
+
+        def examine(batch: pa.RecordBatch) -> pa.RecordBatch:
+            texts = pack_arrow(render(batch, self.on))
+            found = fit_texts(texts, targets.texts, self.level, self._rule(targets), threads=cores())
+            return pa.RecordBatch.from_pydict({"alignment": found.alignment, "gain": found.gain})
+
+        return examine
 
     def decide(self, scores: Scores) -> Decisions:
         """The best rows within the quota; equal scores by content hash."""

@@ -1,0 +1,110 @@
+"""Arrays that grow: in memory while they are small, in unnamed temporary files (`TMPDIR`) beyond that."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import IO, Final
+
+import numpy as np
+
+from stages.dedup.kernels import Floats, Hashes, Ints
+
+BLOCK: Final = 1 << 18
+"""Integers that are read from a file at a time."""
+_S32: Final = np.uint64(32)
+
+
+class Spool:
+    """64-bit integers, appended and read back in order. Of a file nothing stays in this process' memory."""
+
+    def __init__(self, memory: int) -> None:
+        """Up to `memory` bytes stay in memory."""
+        self._memory = memory
+        self._parts: list[Hashes] = []
+        self._file: IO[bytes] | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, values: Hashes) -> None:
+        """Add integers at the end."""
+        self._length += len(values)
+        if self._file is None and self._length * 8 > self._memory:
+            self._file = tempfile.TemporaryFile(buffering=1 << 16)  # noqa: SIM115 - lives as long as the spool
+            for part in self._parts:
+                self._file.write(part.data)
+            self._parts.clear()
+        if self._file is None:
+            self._parts.append(values)
+        else:
+            self._file.write(np.ascontiguousarray(values).data)
+
+    def blocks(self) -> Iterator[Hashes]:
+        """All integers, some at a time."""
+        if self._file is None:
+            yield from self._parts
+            return
+        self._file.seek(0)
+        while len(block := np.fromfile(self._file, np.uint64, BLOCK)):
+            yield block
+
+    def all(self) -> Hashes:
+        """All integers in one new array."""
+        out, start = np.empty(self._length, np.uint64), 0
+        for block in self.blocks():
+            out[start : start + len(block)] = block
+            start += len(block)
+        return out
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._parts.clear()
+        self._length = 0
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Edges:
+    """Compared pairs: packed (worse, better) numbers and their real similarity, in ascending runs."""
+
+    def __init__(self) -> None:
+        self._keys, self._similarity = np.empty(0, np.uint64), np.empty(0)
+        self._bounds = [0]
+
+    @property
+    def bounds(self) -> Ints:
+        """Run `r` is `bounds[r]` to `bounds[r + 1]`."""
+        return np.array(self._bounds, np.int64)
+
+    @property
+    def keys(self) -> Hashes:
+        """Packed (worse, better), run after run."""
+        return self._keys[: self._bounds[-1]]
+
+    @property
+    def similarity(self) -> Floats:
+        """Real similarity of each pair."""
+        return self._similarity[: self._bounds[-1]]
+
+    def add(self, keys: Hashes, similarity: Floats) -> None:
+        """Add one run. The arrays grow in place: large ones are not copied."""
+        if not len(keys):
+            return
+        start, end = self._bounds[-1], self._bounds[-1] + len(keys)
+        if end > len(self._keys):
+            self._keys.resize(end + end // 8, refcheck=False)
+            self._similarity.resize(end + end // 8, refcheck=False)
+        self._keys[start:end], self._similarity[start:end] = keys, similarity
+        self._bounds.append(end)
+
+    def unknown(self, pairs: Hashes) -> Hashes:
+        """Those of the packed pairs (better, worse) that are not here."""
+        keys, fresh = pairs << _S32 | pairs >> _S32, np.ones(len(pairs), np.bool_)
+        for start, end in pairwise(self._bounds):
+            run = self._keys[start:end]
+            fresh &= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] != keys
+        return pairs[fresh]
