@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -28,11 +26,13 @@ from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
 from pipelines.redecide import redecide as decide_again
 from pipelines.registry import stage_class, stage_names
-from pipelines.remote import fetch, is_remote, staging_folder, upload
+from pipelines.remote import is_remote, staging_folder, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
 from pipelines.telemetry import observed
+from reports.commands import Directory, Json, either, print_json, show
+from reports.commands import app as reading
 from schemas.errors import CuratrixError
 from stages.text import On
 
@@ -45,21 +45,9 @@ store_app = typer.Typer(
     no_args_is_help=True, help="The score store: what it holds, and freeing what is no longer used."
 )
 app.add_typer(store_app, name="store")
+app.add_typer(reading)
 
 Recipe = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", show_default=False)]
-
-
-def _here(place: str) -> Path:
-    """A run's directory; a copy of it where it lies on an object store."""
-    return fetch(place) if is_remote(place) else Path(place)
-
-
-Directory = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DIR", help="A directory (or fsspec URL) that `curate run` wrote.", show_default=False, parser=_here
-    ),
-]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -67,7 +55,6 @@ Overrides = Annotated[
     ),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first N rows of every file.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; default: one per core.")]
 Where = Annotated[
     ExecutorName, typer.Option(help="This machine, or the Ray cluster at RAY_ADDRESS (else a Ray of this machine).")
@@ -100,9 +87,9 @@ def run(
     if is_remote(place):
         upload(target, place, reporter_for_terminal())
     if as_json:
-        _json(manifest)
+        print_json(manifest)
     else:
-        _show(reports.funnel_view(target))
+        show(reports.funnel_view(target))
         Console(stderr=True).print(
             f'\nwritten to {place}; next: curate sql {place} "FROM why LIMIT 5"', highlight=False
         )
@@ -123,7 +110,7 @@ def plan(recipe: Recipe, overrides: Overrides = None, limit: Limit = None, as_js
     """Say what a run would do: files, what is cached, row estimates. Touches nothing."""
     loaded = load_recipe(recipe, overrides or ())
     result = make_plan(loaded, open_store(loaded.store, loaded.base), limit)
-    _json(result) if as_json else _show(reports.plan_view(result))
+    print_json(result) if as_json else show(reports.plan_view(result))
 
 
 @app.command(epilog="Example: `curate redecide sft --set stages.dedup.threshold=0.7`")
@@ -138,7 +125,7 @@ def redecide(
     with LocalExecutor(workers) as local:
         settings = Settings(out or Path(), Store(Path()), local, reporter_for_terminal(), reports.documents)
         manifest = decide_again(directory, overrides or (), settings, write=out is not None)
-    _json(manifest) if as_json else _show(reports.manifest_view(manifest))
+    print_json(manifest) if as_json else show(reports.manifest_view(manifest))
 
 
 @app.command(epilog="Example: `curate demo --out demo-out`")
@@ -152,82 +139,9 @@ def demo(
     loaded = load_recipe(recipe)
     manifest = _run(loaded, target)
     if as_json:
-        _json(manifest)
+        print_json(manifest)
     else:
-        _show(reports.demo_view(target))
-
-
-@app.command(epilog="Example: `curate explain sft 3f2a` (any unique start of a record_id, or a source_id)")
-def explain(
-    directory: Directory, record: Annotated[str, typer.Argument(metavar="RECORD_ID")], as_json: Json = False
-) -> None:
-    """Tell a record's whole story: where it came from, every decision about it, its twin, its rewrites."""
-    _either(as_json, *reports.explain(directory, record))
-
-
-@app.command(epilog='Example: `curate sql sft "SELECT reason, count(*) FROM decisions WHERE NOT keep GROUP BY ALL"`')
-def sql(
-    directory: Directory,
-    query: Annotated[
-        str,
-        typer.Argument(help="A DuckDB query over: records, decisions, funnel, why, quarantine, rewrites, scores_*."),
-    ],
-    format: Annotated[
-        Literal["table", "csv", "json", "parquet"], typer.Option("--format", "-f", help="Output format.")
-    ] = "table",
-) -> None:
-    """Query a run with DuckDB, read-only."""
-    result = reports.query(directory, query)
-    if format == "table":
-        _show(reports.to_table(result))
-    else:
-        writers: dict[str, Callable[[Any], bytes]] = {
-            "csv": reports.to_csv, "json": reports.to_jsonl, "parquet": reports.to_parquet
-        }  # fmt: skip
-        sys.stdout.buffer.write(writers[format](result))
-
-
-@app.command(epilog="Example: `curate funnel sft`")
-def funnel(directory: Directory, as_json: Json = False) -> None:
-    """Show rows in, kept, dropped and quarantined, per stage and per source."""
-    _either(as_json, reports.funnel(directory), reports.funnel_view(directory))
-
-
-@app.command(epilog="Example: `curate status sft` (while it runs, or after it died)")
-def status(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.", show_default=False)],
-    as_json: Json = False,
-) -> None:
-    """Say how far a run is: running, failed, died or finished; which step, how long, what is left."""
-    found = reports.status(directory)
-    _either(as_json, found, reports.status_view(found))
-
-
-@app.command(epilog="Example: `curate clusters sft --limit 10`")
-def clusters(
-    directory: Directory,
-    stage: Annotated[str | None, typer.Option(help="A dedup stage, e.g. `dedup#2`; default: every one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Clusters and pairs to show of each kind.")] = 5,
-    as_json: Json = False,
-) -> None:
-    """Judge a dedup threshold by eye: largest clusters, least similar pairs removed, most similar pairs kept."""
-    _either(as_json, *reports.clusters(directory, stage, limit))
-
-
-@app.command(epilog="Example: `curate diff sft-monday sft-tuesday`")
-def diff(
-    first: Annotated[Path, typer.Argument(metavar="DIR_A", parser=_here)],
-    second: Annotated[Path, typer.Argument(metavar="DIR_B", parser=_here)],
-    as_json: Json = False,
-) -> None:
-    """Compare two runs: rows added, removed, changed; decisions and parameters that differ."""
-    _either(as_json, *reports.diff(first, second))
-
-
-@app.command(epilog="Example: `curate report sft` writes sft/report.html anew")
-def report(directory: Directory) -> None:
-    """Write report.html anew and print its path."""
-    print(reports.write_report(directory))
+        show(reports.demo_view(target))
 
 
 @app.command(epilog="Example: `curate inspect data/leetcode.jsonl.gz`")
@@ -240,7 +154,7 @@ def inspect(
 ) -> None:
     """Say what a file is and why, how its fields map, show its first rows and its problems."""
     found = inspection.inspect(file, rows, format, adapter)
-    _json(found) if as_json else _show(reports.inspection_view(found))
+    print_json(found) if as_json else show(reports.inspection_view(found))
 
 
 @app.command(epilog="Example: `curate stages dedup`")
@@ -250,7 +164,7 @@ def stages(
     """List the stages a recipe may use, or the parameters of one."""
     chosen = [stage_class(item) for item in ([name] if name else stage_names())]
     found = [inspection.describe_stage(item) for item in chosen]
-    _json(found) if as_json else _show(reports.stages_view(found, detailed=name is not None))
+    print_json(found) if as_json else show(reports.stages_view(found, detailed=name is not None))
 
 
 @app.command(epilog="Example: `curate export sft --to verl --out sft-verl`")
@@ -265,7 +179,7 @@ def export(
     result = export_run(directory, to, out, strict)
     for line in explained(result):
         print(line, file=sys.stderr)
-    _json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
+    print_json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
 
 
 @app.command(
@@ -279,7 +193,7 @@ def publish(
 ) -> None:
     """Publish a finished run on an object store or the hub: readers see all of it or nothing."""
     result = upload(directory, to, reporter_for_terminal(), dry_run)
-    _either(as_json, {**asdict(result), "known": sorted(result.known)}, reports.upload_view(asdict(result), dry_run))
+    either(as_json, {**asdict(result), "known": sorted(result.known)}, reports.upload_view(asdict(result), dry_run))
 
 
 @app.command(
@@ -302,7 +216,7 @@ def forget(
     else:
         result = {"contents": len(hashes)}
         result["removed"] = asdict(remove(Removal(hashes, reason), directories, opened, reports.documents))
-    _either(as_json, result, reports.forgotten_view(result))
+    either(as_json, result, reports.forgotten_view(result))
 
 
 @app.command(
@@ -325,13 +239,13 @@ def check_target(
     found, view, picture = reports.check_target(rows, wanted, on, seed, sample)
     if plot is not None:
         write_bytes(plot, picture.encode())
-    _either(as_json, found, view)
+    either(as_json, found, view)
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check what is installed and what works here, and say how to mend the rest."""
-    _either(as_json, *reports.doctor())
+    either(as_json, *reports.doctor())
 
 
 @store_app.command("ls", epilog="Example: `curate store ls`")
@@ -339,7 +253,7 @@ def store_ls(store: StorePath = None, as_json: Json = False) -> None:
     """Show sizes per stage and when each was last used."""
     opened = open_store(str(store.resolve()) if store else None, Path())
     found = reports.store_entries(str(opened.root), opened.entries())
-    _json(found) if as_json else _show(reports.store_view(found))
+    print_json(found) if as_json else show(reports.store_view(found))
 
 
 @store_app.command("gc", epilog="Example: `curate store gc --days 30 --dry-run`")
@@ -352,20 +266,7 @@ def store_gc(
     """Free what no run of the last N days used."""
     opened = open_store(str(store.resolve()) if store else None, Path())
     found = reports.store_entries(str(opened.root), opened.collect(days, dry_run))
-    _json(found) if as_json else _show(reports.store_view(found, "would free" if dry_run else "freed"))
-
-
-def _either(as_json: bool, data: Any, view: Any) -> None:
-    _json(data) if as_json else _show(view)
-
-
-def _show(view: Any) -> None:
-    Console(soft_wrap=not sys.stdout.isatty()).print(view, highlight=False)
-
-
-def _json(value: Any) -> None:
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    print_json(found) if as_json else show(reports.store_view(found, "would free" if dry_run else "freed"))
 
 
 def main() -> None:

@@ -6,12 +6,13 @@ The command line and the flows use the names of this module only.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
 
-from reports import checkup, counts, difference_view, story_view, target_view
+from reports import checkup, counts, difference_view, quad_report, story_view, target_view
 from reports import clusters as cluster_report
 from reports import target as target_check
 from reports.contents import contents_meant, forgotten_view
@@ -45,6 +46,7 @@ __all__ = [
     "losses",
     "manifest_view",
     "plan_view",
+    "quad",
     "query",
     "stages_view",
     "status",
@@ -79,6 +81,12 @@ def clusters(directory: Path, stage: str | None, limit: int) -> tuple[list[dict[
     """Clusters and telling pairs of the dedup stages. Raises RecipeError if `directory` is no run with such a stage."""
     found = cluster_report.clusters(directory, stage, limit)
     return [each.to_dict() for each in found], cluster_report.render(found)
+
+
+def quad(directory: Path, stage: str | None, limit: int) -> tuple[dict[str, Any], RenderableType, str]:
+    """Clusters of a quad stage, their view, and a map as SVG. Raises RecipeError where there is no such stage."""
+    found = quad_report.quad_report(directory, stage)
+    return asdict(found), quad_report.render(found, limit), quad_report.plot(found)
 
 
 def doctor() -> Shown:
