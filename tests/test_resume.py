@@ -33,7 +33,10 @@ class Place:
 
     def run(self) -> dict[str, Any]:
         """Run to the end; returns the manifest."""
-        subprocess.run(self._command, env=self._environment, check=True, capture_output=True, timeout=200)
+        done = subprocess.run(
+            self._command, env=self._environment, check=False, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
         manifest: dict[str, Any] = read_json(self.out / "manifest.json")
         return manifest
 

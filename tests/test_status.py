@@ -54,13 +54,25 @@ def test_a_run_that_goes_on_and_then_dies(tmp_path: Path) -> None:
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
     found = _wait_for_steps(tmp_path / "out", process)
     assert (found["state"], found["pid"]) == ("running", process.pid)
-    os.killpg(process.pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    _wait_for_the_end_of(process.pid)
     found = json.loads(_curate("status", str(tmp_path / "out"), "--json"))
     assert (found["state"], found["error"]) == ("died", None)
     assert found["steps"][-1]["state"] == "under way"
     assert "export" in found["left"]
     assert "run the same command again" in _curate("status", str(tmp_path / "out"))
+
+
+def _wait_for_the_end_of(session: int) -> None:
+    """Workers of a killed run end by themselves; nobody else would end them."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        listed = subprocess.run(["ps", "-o", "pid=", "-s", str(session)], capture_output=True, text=True, check=False)
+        if not listed.stdout.split():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"still there: {listed.stdout}")
 
 
 def _wait_for_steps(out: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
