@@ -20,7 +20,8 @@ from pipelines.extras import read_records
 from pipelines.files import write_bytes
 from pipelines.forget import Removal
 from pipelines.forget import forget as remove
-from pipelines.formats import FORMATS
+from pipelines.formats import NAMES
+from pipelines.formats.chat_mask import Unstable
 from pipelines.plan import plan as make_plan
 from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
@@ -31,6 +32,7 @@ from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
 from pipelines.telemetry import observed
+from reports import compare_command
 from reports.commands import Directory, Json, either, print_json, show
 from reports.commands import app as reading
 from schemas.errors import CuratrixError
@@ -170,13 +172,18 @@ def stages(
 @app.command(epilog="Example: `curate export sft --to verl --out sft-verl`")
 def export(
     directory: Directory,
-    to: Annotated[str, typer.Option(help=f"The shape: {', '.join(FORMATS)}.", show_default=False)],
+    to: Annotated[str, typer.Option(help=f"The shape: {', '.join(NAMES)}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Where to write; only an earlier export is replaced.", show_default=False)],
     strict: Annotated[bool, typer.Option("--strict", help="Fail if any row cannot be told in this shape.")] = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Write JSONL in place of Parquet.")] = False,
+    tokenizer: Annotated[Path | None, typer.Option(help="A tokenizer's folder, for token shards.")] = None,
+    when_unstable: Annotated[
+        Unstable, typer.Option(help="For chat templates that tell earlier turns differently later.")
+    ] = "error",
     as_json: Json = False,
 ) -> None:
     """Write a run's data in the shape that a trainer reads. Rows that cannot be told in it are counted by reason."""
-    result = export_run(directory, to, out, strict)
+    result = export_run(directory, to, out, strict, lines=lines, tokenizer=tokenizer, when_unstable=when_unstable)
     for line in explained(result):
         print(line, file=sys.stderr)
     print_json(result) if as_json else print(f"{out}: {result['rows']:,} of {result['rows_in']:,} rows as {to}")
@@ -240,6 +247,9 @@ def check_target(
     if plot is not None:
         write_bytes(plot, picture.encode())
     either(as_json, found, view)
+
+
+app.command("compare", epilog=compare_command.EXAMPLE)(compare_command.command)
 
 
 @app.command()

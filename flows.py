@@ -161,6 +161,26 @@ def curate_code(data: str, out: str, overrides: list[str] | None = None) -> str:
     return curate(shipped_recipe("code"), out, [f"sources.0.path={data}", *(overrides or [])])
 
 
+@flow(name="finetune")
+def finetune(run: Path, job: Path, overrides: list[str] | None = None) -> str:
+    """Fine-tune a model on a finished run, one process per GPU; run again, it goes on from its last checkpoint.
+
+    Args:
+        run: the directory of a finished run.
+        job: the YAML file of `jobs/sft.py`.
+        overrides: `path.to.key=value` items for the job.
+
+    Returns:
+        The folder with checkpoints and model.
+    """
+    from jobs.sft_config import load_config
+    from jobs.sft_launch import launch
+
+    result = _as_task("finetune", lambda: launch(run, job, overrides or []))
+    create_table_artifact(result["loss"], key="training-loss", description=f"{job}: {result['speed']}")
+    return str(load_config(job, overrides or []).out)
+
+
 def _served() -> list[Any]:
     """The deployments of prefect.yaml, for `serve`: same flows, parameters and schedules, no work pool."""
     document = yaml.safe_load((Path(__file__).parent / "prefect.yaml").read_text())

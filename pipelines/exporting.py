@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,10 @@ import yaml
 
 from pipelines.files import TableWriter, file_digest, table_writer, write_bytes, write_json
 from pipelines.formats import Format, Untold, format_named
+from pipelines.formats.chat_mask import Unstable
+from pipelines.formats.text_lines import LinesWriter, lines_writer
+from pipelines.formats.tokens_export import TokenExport
+from pipelines.formats.tokens_files import LAYOUTS
 from pipelines.publish import current_manifest
 from schemas.errors import GateError, RecipeError, RunError
 from schemas.lineage import DATA, MANIFEST
@@ -40,8 +44,23 @@ class _Tally:
             entry["rows"] += 1
 
 
-def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dict[str, Any]:
+Shape = Format | TokenExport
+
+
+def export_run(
+    directory: Path,
+    to: str,
+    out: Path,
+    strict: bool = False,
+    *,
+    lines: bool = False,
+    tokenizer: Path | None = None,
+    when_unstable: Unstable = "error",
+) -> dict[str, Any]:
     """Write the data of the run in `directory` to `out` in the format `to`, and say what became of its rows.
+
+    `lines` writes JSONL in place of Parquet. Token shards need the folder of a `tokenizer`; `when_unstable` is what
+    happens to conversations that its chat template tells differently turn by turn (see pipelines/formats/chat_mask.py).
 
     `out` appears whole or not at all, and may only replace an earlier export. Returns what `export.json` holds:
     `format`, `source` (name and fingerprint of the run), `rows_in`, `rows`, `splits`, `files`, and in `untold`, by
@@ -49,7 +68,7 @@ def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dic
     Raises RecipeError for what is no run, no format, or no place to write, and where not a single row can be told;
     with `strict`, GateError where any row cannot.
     """
-    shape = format_named(to)
+    shape = _shape(to, tokenizer, when_unstable, lines)
     manifest = current_manifest(directory)
     if manifest is None:
         raise RecipeError(f"{directory} is not a finished run (no {MANIFEST}); `curate run` makes one")
@@ -58,7 +77,7 @@ def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dic
     work = out.with_name(f".{out.name}.export")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        tally = _write_splits(directory, shape, work)
+        tally = _write_splits(directory, shape, work, lines)
         _check(tally, shape, directory, strict)
         report = _report(manifest, shape, tally, work)
         write_bytes(work / "README.md", readme(report, shape).encode())
@@ -67,6 +86,18 @@ def export_run(directory: Path, to: str, out: Path, strict: bool = False) -> dic
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def _shape(to: str, tokenizer: Path | None, when_unstable: Unstable, lines: bool) -> Shape:
+    layout = next((known for known in LAYOUTS if known == to), None)
+    if layout is None:
+        shape = format_named(to)
+        if tokenizer is not None:
+            raise RecipeError(f"--tokenizer is for token shards ({', '.join(LAYOUTS)}); '{to}' holds text")
+        return shape
+    if tokenizer is None or lines:
+        raise RecipeError(f"'{to}' writes binary shards: " + ("no JSONL" if lines else "give --tokenizer FOLDER"))
+    return TokenExport.open(layout, tokenizer, when_unstable)
 
 
 def explained(report: Mapping[str, Any]) -> list[str]:
@@ -91,14 +122,19 @@ def _shards(directory: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _write_splits(directory: Path, shape: Format, work: Path) -> _Tally:
+def _write_splits(directory: Path, shape: Shape, work: Path, lines: bool) -> _Tally:
     tally = _Tally()
     for split, paths in _shards(directory).items():
-        _write_split(_told(paths, shape, split, tally), shape.schema, work / DATA, split, tally)
+        told = _told(paths, shape, split, tally)
+        if isinstance(shape, TokenExport):
+            with shape.shard(work / DATA / split) as sink:
+                _write_split(shape.documents(told, sink, split), shape.schema, work / DATA, split, tally, lines)
+        else:
+            _write_split(told, shape.schema, work / DATA, split, tally, lines)
     return tally
 
 
-def _told(paths: list[Path], shape: Format, split: str, tally: _Tally) -> Iterator[pa.Table]:
+def _told(paths: list[Path], shape: Shape, split: str, tally: _Tally) -> Iterator[pa.Table]:
     """The rows of a split in the new shape, a row group at a time."""
     start = 0
     for path in paths:
@@ -113,32 +149,39 @@ def _told(paths: list[Path], shape: Format, split: str, tally: _Tally) -> Iterat
                 yield shaped.table
 
 
-def _check_columns(schema: pa.Schema, shape: Format, path: Path) -> None:
+def _check_columns(schema: pa.Schema, shape: Shape, path: Path) -> None:
     missing = [name for name in shape.columns if name not in schema.names]
     if missing:
         raise RunError(f"{path} has no column '{missing[0]}'; it was written by another version of curatrix")
 
 
-def _write_split(tables: Iterator[pa.Table], schema: pa.Schema, folder: Path, split: str, tally: _Tally) -> None:
+def _write_split(
+    tables: Iterator[pa.Table], schema: pa.Schema, folder: Path, split: str, tally: _Tally, lines: bool
+) -> None:
     """Files of a fixed number of rows, none without rows; they get their names when their number is known."""
     parts: list[Path] = []
     with ExitStack() as stack:
-        writer: TableWriter | None = None
+        writer: TableWriter | LinesWriter | None = None
         for table in tables:
             while table.num_rows:
                 if writer is None or writer.rows >= _ROWS_PER_FILE:
                     stack.close()
                     parts.append(folder / f"{split}-{len(parts):05d}.part")
-                    writer = stack.enter_context(table_writer(parts[-1], schema))
+                    writer = stack.enter_context(_opened(parts[-1], schema, lines))
                 head = table.slice(0, _ROWS_PER_FILE - writer.rows)
                 writer.write(head)
                 table = table.slice(head.num_rows)
                 tally.rows[split] = tally.rows.get(split, 0) + head.num_rows
+    ending = "jsonl" if lines else "parquet"
     for number, part in enumerate(parts):
-        os.replace(part, folder / f"{split}-{number:05d}-of-{len(parts):05d}.parquet")
+        os.replace(part, folder / f"{split}-{number:05d}-of-{len(parts):05d}.{ending}")
 
 
-def _check(tally: _Tally, shape: Format, directory: Path, strict: bool) -> None:
+def _opened(path: Path, schema: pa.Schema, lines: bool) -> AbstractContextManager[TableWriter | LinesWriter]:
+    return lines_writer(path, schema) if lines else table_writer(path, schema)
+
+
+def _check(tally: _Tally, shape: Shape, directory: Path, strict: bool) -> None:
     reasons = "; ".join(explained({"untold": tally.untold}))
     if not tally.rows:
         raise RecipeError(
@@ -148,15 +191,15 @@ def _check(tally: _Tally, shape: Format, directory: Path, strict: bool) -> None:
         raise GateError(f"--strict, and not every row can be told as '{shape.name}'. {reasons}")
 
 
-def _report(manifest: Mapping[str, Any], shape: Format, tally: _Tally, work: Path) -> dict[str, Any]:
+def _report(manifest: Mapping[str, Any], shape: Shape, tally: _Tally, work: Path) -> dict[str, Any]:
     files = [
         {
             "path": str(path.relative_to(work)),
-            "rows": pq.read_metadata(path).num_rows,
+            **({"rows": pq.read_metadata(path).num_rows} if path.suffix == ".parquet" else {}),
             "bytes": path.stat().st_size,
             "digest": file_digest(path),
         }
-        for path in sorted((work / DATA).glob("*.parquet"))
+        for path in sorted((work / DATA).iterdir())
     ]
     return {
         "format": shape.name,
@@ -166,12 +209,14 @@ def _report(manifest: Mapping[str, Any], shape: Format, tally: _Tally, work: Pat
         "splits": tally.rows,
         "untold": tally.untold,
         "files": files,
+        **(shape.told() if isinstance(shape, TokenExport) else {}),
     }
 
 
-def readme(report: Mapping[str, Any], shape: Format) -> str:
+def readme(report: Mapping[str, Any], shape: Shape) -> str:
     """The dataset card of an export: its files for `datasets`, its shape, its source, what is not in it."""
-    files = [{"split": split, "path": f"{DATA}/{split}-*.parquet"} for split in report["splits"]]
+    ending = "jsonl" if any(file["path"].endswith(".jsonl") for file in report["files"]) else "parquet"
+    files = [{"split": split, "path": f"{DATA}/{split}-*.{ending}"} for split in report["splits"]]
     header = {"tags": ["curatrix", shape.name], "configs": [{"config_name": "default", "data_files": files}]}
     source = report["source"]
     columns = "\n".join(f"| `{column.name}` | `{column.type}` |" for column in shape.schema)

@@ -1,0 +1,1 @@
+"""The consumers of what the pipelines write: fine-tuning, and a reward function."""
