@@ -80,7 +80,6 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
         ids = _record_ids(directory, removal)
         if not ids:
             return 0
-        (directory / MANIFEST).unlink()
         gone = _decide(directory, manifest, ids, removal)
         for pattern in (
             f"{REWRITES_DIR}/*.parquet",
@@ -109,27 +108,33 @@ def _record_ids(directory: Path, removal: Removal) -> frozenset[str]:
 
 
 def _decide(directory: Path, manifest: dict[str, Any], ids: frozenset[str], removal: Removal) -> int:
-    """Blank what earlier decisions tell of the records, and add the decision that removed them from the data."""
-    for path in sorted(directory.glob(f"{DECISIONS_DIR}/*.parquet")):
-        _blank_decisions(path, ids)
+    """Blank what earlier decisions tell of the records, and add the decision that removes them from the data."""
     position = 1 + max((stage["position"] for stage in manifest["stages"]), default=0)
-    rows = [_data_rows(path) for path in sorted(directory.glob(f"{DATA}/*.parquet"))]
+    path = directory / DECISIONS_DIR / decisions_file(position, _LABEL)
+    for earlier in sorted({*directory.glob(f"{DECISIONS_DIR}/*.parquet")} - {path}):
+        _blank_decisions(earlier, ids)
+    if not path.exists():  # else a removal was interrupted, and some of the data may be gone already
+        _write_decision(path, directory, position, ids, removal)
+    decided = pq.read_table(path, columns=["source", "keep"])
+    drop = pc.invert(decided["keep"])
+    gone = int(pc.sum(drop).as_py() or 0)
+    manifest["stages"].append(_entry(position, decided, drop, gone, removal))
+    return gone
+
+
+def _write_decision(path: Path, directory: Path, position: int, ids: frozenset[str], removal: Removal) -> None:
+    rows = [_data_rows(data) for data in sorted(directory.glob(f"{DATA}/*.parquet"))]
     table = pa.concat_tables(rows) if rows else DECISION.empty_table().select(["record_id", "content_hash", "source"])
     drop = pc.is_in(table["record_id"], pa.array(sorted(ids)))
-    reason = pc.if_else(drop, f"{REASON}; {removal.reason}", "kept")
     n = table.num_rows
     columns = {
         **{name: table[name] for name in ("record_id", "content_hash", "source")},
         "stage": pa.repeat(_LABEL, n), "position": pa.repeat(pa.scalar(position, pa.int32()), n),
-        "keep": pc.invert(drop), "reason": reason,
+        "keep": pc.invert(drop), "reason": pc.if_else(drop, f"{REASON}; {removal.reason}", "kept"),
     }  # fmt: skip
     full = [columns.get(field.name, pa.nulls(n, field.type)) for field in DECISION]
-    path = directory / DECISIONS_DIR / decisions_file(position, _LABEL)
     with table_writer(path, DECISION, bloom="record_id") as writer:
         writer.write(pa.table(full, schema=DECISION))
-    gone = int(pc.sum(drop).as_py() or 0)
-    manifest["stages"].append(_entry(position, table, drop, gone, removal))
-    return gone
 
 
 def _data_rows(path: Path) -> pa.Table:

@@ -83,9 +83,11 @@ def fetch(url: str) -> Path:
     folder = platformdirs.user_cache_path("curatrix") / "fetched" / digest(url.rstrip("/").encode()).hex()
     same = (folder / MANIFEST).is_file() and read_json(folder / MANIFEST) == manifest
     digests = {file["path"]: file["digest"] for file in manifest["files"]}
-    for path, size in _sizes(system, root).items():
-        if path != MANIFEST and not path.startswith(WORK):
-            _bring(system, f"{root}/{path}", folder / path, size, digests.get(path), same)
+    there = {path: size for path, size in _sizes(system, root).items() if not path.startswith((WORK, MANIFEST))}
+    for path, size in there.items():
+        _bring(system, f"{root}/{path}", folder / path, size, digests.get(path), same)
+    for stale in {*_files(folder)} - there.keys() if folder.is_dir() else ():
+        (folder / stale).unlink()
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return folder

@@ -126,3 +126,20 @@ def test_replies_about_a_record_leave_the_journals(place: Path) -> None:
     found = forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
     assert found.replies == 1
     assert [json.loads(line)["key"] for line in journal.read_text().splitlines()] == ["2" * 32, "3" * 32]
+
+
+def test_an_interrupted_removal_is_finished_by_the_same_command(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
+
+    def breaking(folder: Path) -> list[dict[str, object]]:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.forget.file_entries", breaking)  # the data is rewritten by then, the manifest not
+        with pytest.raises(OSError, match="no space"):
+            forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
+    found = forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
+    assert found.datasets == {str(place / "monday"): 1}
+    entry = json.loads((place / "monday/manifest.json").read_text())["stages"][-1]
+    assert (entry["rows_in"], entry["kept"], entry["dropped"]) == (40, 39, 1)
+    assert _everywhere(place / "monday") == []

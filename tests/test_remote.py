@@ -68,6 +68,17 @@ def test_what_is_published_can_be_fetched(released: Path, memory: Any, monkeypat
     assert not [name for name in memory.find("/sets/one") if "/.curatrix/" in name]
 
 
+def test_what_was_fetched_follows_what_is_there(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(released.parent / "cache"))
+    upload(released, "memory://sets/one", Silent())
+    folder = fetch("memory://sets/one")
+    (folder / "data/train-00001-of-00002.parquet").write_bytes(b"of an earlier run")
+    write_jsonl(released.parent / "rows.jsonl", alpaca_rows(80))
+    run_here(released.parent / "recipe.yaml", released, released.parent / "store")
+    upload(released, "memory://sets/one", Silent())
+    assert tree(fetch("memory://sets/one") / "data") == tree(released / "data")
+
+
 def test_an_upload_that_breaks_off_leaves_the_place_as_it_was(
     released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
