@@ -26,6 +26,8 @@ from schemas.errors import GateError, RecipeError, RunError
 from schemas.lineage import DATA, MANIFEST
 
 EXPORTED: Final = "export.json"
+EXPORTS: Final = "exports"
+"""Folder in a run for the shapes that its recipe asks for."""
 _ROWS_PER_FILE: Final = 100_000
 _SHARD: Final = re.compile(r"^(?P<split>\w+)-\d+-of-\d+\.parquet$")
 

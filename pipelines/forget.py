@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.delta import DELTA
+from pipelines.exporting import EXPORTS
 from pipelines.files import table_writer, write_bytes, write_json
 from pipelines.ids import from_hex
 from pipelines.lineage import decisions_file
@@ -89,6 +91,7 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
         ):
             for path in sorted(directory.glob(pattern)):
                 _without_rows(path, "record_id", ids)
+        shutil.rmtree(directory / EXPORTS, ignore_errors=True)  # copies; the next run of the recipe makes them anew
         manifest["files"] = file_entries(directory)
         manifest["splits"] = _splits(directory, manifest["splits"])
         for name, content in documents(directory, manifest).items():

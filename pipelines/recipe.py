@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from stages.contract import Stage
+from pipelines.formats import NAMES
+from pipelines.formats.chat_mask import Unstable
+from schemas.errors import nearest
+from stages.contract import RecipePath, Stage
 
 RESERVED = frozenset({"ingest"})
+
+
+def _shape(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str) else value
 
 
 class Source(BaseModel):
@@ -40,6 +47,24 @@ class Source(BaseModel):
         return (self.path,) if isinstance(self.path, str) else (self.path or ())
 
 
+class Shape(BaseModel):
+    """One more shape of the dataset, as `curate export` writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: str = Field(description="A format: messages, alpaca, verl, trl, text, tokens, ...")
+    lines: bool = Field(False, description="JSONL in place of Parquet.")
+    tokenizer: RecipePath | None = Field(None, description="A tokenizer's folder, for token shards.")
+    when_unstable: Unstable = Field("error", description="For chat templates that tell earlier turns otherwise later.")
+
+    @field_validator("to")
+    @classmethod
+    def _known(cls, to: str) -> str:
+        if to not in NAMES:
+            raise ValueError(f"no format '{to}'; {nearest(to, NAMES)}")
+        return to
+
+
 class Export(BaseModel):
     """What `data/` looks like."""
 
@@ -54,6 +79,9 @@ class Export(BaseModel):
     )
     delta: bool = Field(
         False, description="Also write delta/: the records whose content the run that is replaced did not have."
+    )
+    also: tuple[Annotated[Shape, BeforeValidator(_shape)], ...] = Field(
+        (), description="Other shapes to write to exports/<format>: names as `verl`, or {to: tokens, tokenizer: PATH}."
     )
     rows_per_file: int = Field(100_000, gt=0, description="Rows per Parquet file of data/.")
 

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from pipelines.delta import write_delta
 from pipelines.executor import Executor
 from pipelines.export import plan_export, write_data
+from pipelines.exporting import EXPORTED, EXPORTS, explained, export_run
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
-from pipelines.files import table_writer, write_bytes
+from pipelines.files import read_json, table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
 from pipelines.intake import Taken, Unit, find_units, open_pool, take_in
 from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, write_ingest
@@ -92,6 +93,7 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     if done is not None and done["run_fingerprint"] == name and _complete(settings.out, done):
         settings.reporter.start("run")
         settings.reporter.finish("nothing to do: this directory already holds the result of this very run")
+        _export_also(recipe, done, settings)
         return done
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
@@ -102,10 +104,30 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         job = Job(recipe, settings, name, folder, reporter, extras)
         reporter.begin([INGEST, *(use.label for use in recipe.stages), "export"])
         try:
-            return execute(job, lambda: _take_in(job, units))
+            manifest = execute(job, lambda: _take_in(job, units))
+            _export_also(recipe, manifest, settings)
+            return manifest
         except BaseException as error:
             reporter.fail(error)
             raise
+
+
+def _export_also(recipe: Recipe, manifest: Mapping[str, Any], settings: Settings) -> None:
+    """Write the other shapes a recipe asks for, unless they are there, made from this very run."""
+    for shape in recipe.export.also:
+        out = settings.out / EXPORTS / shape.to
+        if (out / EXPORTED).exists() and read_json(out / EXPORTED)["source"]["run_fingerprint"] == manifest[
+            "run_fingerprint"
+        ]:
+            continue
+        settings.reporter.start(f"as {shape.to}")
+        tokenizer = Path(shape.tokenizer) if shape.tokenizer else None
+        report = export_run(
+            settings.out, shape.to, out, lines=shape.lines, tokenizer=tokenizer, when_unstable=shape.when_unstable
+        )
+        settings.reporter.finish(f"{report['rows']:,} of {report['rows_in']:,} rows")
+        for line in explained(report):
+            settings.reporter.warn(f"{shape.to}: {line}")
 
 
 def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits, removed: str) -> str:
@@ -116,6 +138,7 @@ def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits, r
     ]
     inputs = {label: [unit.key for group in roles.values() for unit in group] for label, roles in extras.items()}
     plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage"})
+    del plain["export"]["also"]  # written beside the run, from the run
     plain |= {"removed": removed} if removed else {}
     return fingerprint(
         {**plain, "stages": stages, "units": [unit.key for unit in units], "inputs": inputs, "versions": versions()}
