@@ -116,9 +116,8 @@ def _export_also(recipe: Recipe, manifest: Mapping[str, Any], settings: Settings
     """Write the other shapes a recipe asks for, unless they are there, made from this very run."""
     for shape in recipe.export.also:
         out = settings.out / EXPORTS / shape.to
-        if (out / EXPORTED).exists() and read_json(out / EXPORTED)["source"]["run_fingerprint"] == manifest[
-            "run_fingerprint"
-        ]:
+        there = read_json(out / EXPORTED) if (out / EXPORTED).exists() else {"source": {}}
+        if there["source"].get("run_fingerprint") == manifest["run_fingerprint"]:
             continue
         settings.reporter.start(f"as {shape.to}")
         tokenizer = Path(shape.tokenizer) if shape.tokenizer else None
