@@ -31,7 +31,8 @@ def test_shapes_are_written_and_follow_the_run(tmp_path: Path) -> None:
 def test_another_shape_changes_nothing_else(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(30))
     first = run_here(write_recipe(tmp_path), tmp_path / "out", tmp_path / "store")
-    second = run_here(write_recipe(tmp_path, export={"also": ["prompt-completion"]}), tmp_path / "out", tmp_path / "store")
+    recipe = write_recipe(tmp_path, export={"also": ["prompt-completion"]})
+    second = run_here(recipe, tmp_path / "out", tmp_path / "store")
     assert second == first
     assert (tmp_path / "out/exports/prompt-completion/export.json").is_file()
 
