@@ -95,3 +95,27 @@ def test_deployments_name_flows_and_parameters_that_exist() -> None:
         known = set(flow.parameters.properties)
         assert set(deployment["parameters"]) <= known
         assert all("cron" in schedule and "timezone" in schedule for schedule in deployment["schedules"])
+
+
+def test_a_model_is_fine_tuned_on_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    from small_models import save_llama
+
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    chats = [
+        {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": f"{n}!"}]}
+        for n in range(12)
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", chats)
+    run = flows.curate(write_recipe(tmp_path), str(tmp_path / "run"))
+    template = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}</s>{% endfor %}"
+    model = save_llama(tmp_path / "llama", template, 64)
+    job = tmp_path / "job.yaml"
+    settings = {"model": str(model), "out": "trained", "context": 64, "batch": 2, "cpu": True, "log_steps": 1}
+    job.write_text(yaml.safe_dump(settings))
+    out = Path(flows.finetune(Path(run), job))
+    manifest = json.loads((tmp_path / "run/manifest.json").read_text())
+    assert manifest["run_fingerprint"] in (out / "model/curatrix.json").read_text()
+    with get_client(sync_client=True) as client:
+        losses = client.request("GET", "/artifacts/{key}/latest", path_params={"key": "training-loss"}).json()
+    assert json.loads(losses["data"])
