@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llm_server import Plan, Running, serving
 
 from schemas.errors import GateError, RecipeError, RunError
 from stages.llm import Budget, Client, Endpoint, Journal, NoReply, Price, Reply, Request, Usage, or_stop, reachable
 from stages.llm.gate import Pace
-from tests.llm_server import Plan, Running, serving
 
 QUICK = Pace(first=0.005, longest=0.05, patience=5.0, probes=(0.05, 0.05, 0.05))
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}

@@ -18,10 +18,10 @@ from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
 import pytest
+from llm_server import ANSWERS, FAULTS, Plan, serving
 
 from stages.llm import Client, Endpoint, Journal, NoReply, Reply, Request, Usage, in_order
 from stages.llm.gate import Pace
-from tests.llm_server import ANSWERS, FAULTS, Plan, serving
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = Pace(first=0.005, longest=0.05)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from llm_server import Plan, Running, serving
 
 from schemas.errors import RecipeError
 from stages.llm import Client, Endpoint, Journal, NoReply, Reply, Request, or_stop
 from stages.llm.gate import Pace
 from stages.llm.secrets import load_key, scrubber
-from tests.llm_server import Plan, Running, serving
 
 KEY = "sk-test-0123456789abcdefghij"
 QUICK = Pace(first=0.001, longest=0.01, probes=(0.01, 0.01))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import MemoryPool, records
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -21,7 +22,6 @@ from stages.targets.loops import longest_loop, words_of
 from stages.targets.response import cut_off, split, unfinished
 from stages.targets.results import Result, final_result, result_line, same_result, same_value, without_result_line
 from stages.targets.stage import RESULT, Targets
-from tests.pools import MemoryPool, records
 
 ANY_TEXT = st.one_of(st.text(max_size=40), st.text(alphabet="0123456789./,-%()[]{}\\ $xfrac", max_size=40))
 

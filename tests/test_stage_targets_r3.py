@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from makes import run_here, write_jsonl, write_recipe
+from pools import records
 
 from schemas.adapters import adapt, adapter
 from schemas.errors import GateError, RecipeError, RunError
 from stages.targets.prompts import SHIPPED, read_template
 from stages.targets.stage import RESULT, Targets
-from tests.makes import run_here, write_jsonl, write_recipe
-from tests.pools import records
 
 Answer = Callable[[str], str]
 

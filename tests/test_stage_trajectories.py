@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pools import records, run, score
 from pydantic import ValidationError
 
 from schemas.errors import RecipeError
@@ -21,7 +22,6 @@ from stages.trajectories.gains import Gains, entity_scores, gains, required
 from stages.trajectories.outcome import by_answer, by_reward, by_verdict, final_answer, same_answer
 from stages.trajectories.stage import Trajectories
 from stages.trajectories.tasks import at_least_median, ranks
-from tests.pools import records, run, score
 
 Turn = dict[str, Any]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from makes import run_here, write_jsonl, write_recipe
+from pools import records, run
 
 from schemas.adapters import adapt, adapter, detect
 from stages.contract import Decisions
 from stages.trajectories.stage import Trajectories
-from tests.makes import run_here, write_jsonl, write_recipe
-from tests.pools import records, run
 
 
 def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
