@@ -27,7 +27,7 @@ from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
 from pipelines.redecide import redecide as decide_again
 from pipelines.registry import stage_class, stage_names
-from pipelines.remote import is_remote, staging_folder, upload
+from pipelines.remote import folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store
@@ -84,8 +84,8 @@ def run(
     loaded = load_recipe(recipe, overrides or ())
     place = out or str(Path(loaded.base, loaded.name))
     store = open_store(loaded.store, loaded.base)
-    target = staging_folder(place, store.root) if is_remote(place) else Path(place)
-    manifest = _run(loaded, target, limit, workers, executor)
+    target = folder_for(place, store.root)
+    manifest = _run(loaded, store, target, limit, workers, executor)
     if is_remote(place):
         upload(target, place, reporter_for_terminal())
     if as_json:
@@ -98,9 +98,13 @@ def run(
 
 
 def _run(
-    recipe: Any, target: Path, limit: int | None = None, workers: int | None = None, executor: ExecutorName = "local"
+    recipe: Any,
+    store: Store,
+    target: Path,
+    limit: int | None = None,
+    workers: int | None = None,
+    executor: ExecutorName = "local",
 ) -> dict[str, Any]:
-    store = open_store(recipe.store, recipe.base)
     with open_executor(executor, workers) as chosen:
         reporter = observed(reporter_for_terminal())
         settings = Settings(target, store, chosen, reporter, reports.documents, limit)
@@ -139,7 +143,7 @@ def demo(
     recipe = write_example(out / "example")
     target = out / "dataset"
     loaded = load_recipe(recipe)
-    manifest = _run(loaded, target)
+    manifest = _run(loaded, open_store(loaded.store, loaded.base), target)
     if as_json:
         print_json(manifest)
     else:

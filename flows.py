@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 import yaml
@@ -26,11 +26,11 @@ from prefect.artifacts import (
 from prefect.client.schemas.schedules import CronSchedule
 
 import reports
-from pipelines.executors import open_executor
+from pipelines.executors import ExecutorName, open_executor
 from pipelines.files import write_json
 from pipelines.publish import WORK
 from pipelines.recipe_file import load_recipe
-from pipelines.remote import is_remote, staging_folder, upload
+from pipelines.remote import folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.shipped import shipped_recipe
@@ -39,7 +39,6 @@ from pipelines.telemetry import observed
 from schemas.errors import CuratrixError
 
 _PROGRESS_SECONDS = 5.0
-ExecutorName = Literal["local", "ray"]
 
 
 class _FlowLog:
@@ -132,7 +131,7 @@ def curate(
     loaded = load_recipe(recipe, overrides or ())
     place = str(out or loaded.base / loaded.name)
     store = open_store(loaded.store, loaded.base)
-    target = staging_folder(place, store.root) if is_remote(place) else Path(place)
+    target = folder_for(place, store.root)
     log = observed(_FlowLog())
     with open_executor(executor) as chosen:
         manifest = run_recipe(loaded, Settings(target, store, chosen, log, reports.documents, limit, _as_task))

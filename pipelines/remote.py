@@ -41,9 +41,11 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
-def staging_folder(url: str, store: Path) -> Path:
-    """Where a run that will be published at `url` is built on this machine."""
-    return store / "outputs" / digest(url.rstrip("/").encode()).hex()
+def folder_for(place: str, store: Path) -> Path:
+    """The folder of a run on this machine: the place itself, or where a run that will be uploaded is built."""
+    if not is_remote(place):
+        return Path(place)
+    return store / "outputs" / digest(place.rstrip("/").encode()).hex()
 
 
 def upload(folder: Path, url: str, reporter: Reporter, dry_run: bool = False) -> Upload:

@@ -99,6 +99,7 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     with locked(settings.out):
         folder = work_folder(settings.out, name)
         if (finished := finish_publishing(settings.out, folder)) is not None:
+            _export_also(recipe, finished, settings)
             return finished
         reporter = Logged(settings.reporter, folder / EVENTS)
         job = Job(recipe, settings, name, folder, reporter, extras)
