@@ -85,7 +85,7 @@ def run(
     place = out or str(Path(loaded.base, loaded.name))
     store = open_store(loaded.store, loaded.base)
     target = folder_for(place, store.root)
-    manifest = _run(loaded, store, target, limit, workers, executor)
+    manifest = _run(loaded, store, target, limit, workers, executor, place if is_remote(place) else "")
     if is_remote(place):
         upload(target, place, reporter_for_terminal())
     if as_json:
@@ -104,10 +104,11 @@ def _run(
     limit: int | None = None,
     workers: int | None = None,
     executor: ExecutorName = "local",
+    place: str = "",
 ) -> dict[str, Any]:
     with open_executor(executor, workers) as chosen:
         reporter = observed(reporter_for_terminal())
-        settings = Settings(target, store, chosen, reporter, reports.documents, limit)
+        settings = Settings(target, store, chosen, reporter, reports.documents, limit, place=place)
         return run_recipe(recipe, settings)
 
 

@@ -70,7 +70,8 @@ def environment(work: Path, name: str, packages: list[str]) -> Path:
     folder = work / f"venv-{name}"
     if not (folder / "done").exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([folder / "bin/pip", "install", "-q", "pyarrow", *packages], check=True)
+        # pyarrow imports pandas where it finds it, which is wherever `datasets` is: with us, and with their users.
+        subprocess.run([folder / "bin/pip", "install", "-q", "pyarrow", "pandas", *packages], check=True)
         (folder / "done").touch()
     return folder / "bin/python"
 
@@ -102,11 +103,15 @@ def _rarity(sets: Sets) -> dict[int, tuple[int, int]]:
     return {value: (count, value) for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
 
 
-def peers(work: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
-    """Everybody (or `only` some) on the real corpus and on texts of known similarity, the best of some runs."""
-    results = []
-    for name, texts in (("real", real()), ("known", known())):
-        path, truth = write(work / f"{name}.parquet", iter([texts])), true_copies(texts)
+def peers(work: Path, runs: int, only: list[str], sizes: list[int]) -> list[dict[str, Any]]:
+    """Everybody (or `only` some) on the real corpus, on texts of known similarity, and on edited texts of some sizes
+    (there without a check against brute force): the best of some runs.
+    """
+    results, corpora = [], {"real": real(), "known": known()}
+    for name in [*corpora, *(f"edited-{rows}" for rows in sizes)]:
+        texts = corpora.get(name, [])
+        truth = true_copies(texts) if texts else None
+        path = write(work / f"{name}.parquet", iter([texts]) if texts else edited(int(name.split("-")[1])))
         commands = {"curatrix": ([sys.executable, str(HERE / "dedup_peers/ours.py")], list[str]())}
         for tool, (folder, packages, script, extra) in PEERS.items():
             if only and not any(word in tool for word in only):
@@ -127,7 +132,7 @@ def peers(work: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
                     "corpus": name,
                     "tool": tool,
                     **min(costs, key=lambda cost: cost.cpu)._asdict(),
-                    **quality(texts, out, *truth),
+                    **(quality(texts, out, *truth) if truth else {"kept": pq.read_metadata(out).num_rows}),
                 }
             )
             print(results[-1], file=sys.stderr)
@@ -136,22 +141,19 @@ def peers(work: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
 
 def exact(work: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
     """Exact copies alone, with two threads each, against DuckDB: the best of some runs, taken in turn."""
-    results, scripts = [], {"curatrix": "ours", "duckdb, md5": "duckdb_exact", "duckdb, 64-bit hash": "duckdb_hash"}
+    results, scripts = [], {
+        "curatrix": ("ours", "exact"), "duckdb, md5": ("duckdb_exact", "md5"),
+        "duckdb, 64-bit hash": ("duckdb_exact", "hash"),
+    }  # fmt: skip
     for rows in sizes:
         path, costs = write(work / f"edited-{rows}.parquet", edited(rows)), dict[str, list[Cost]]()
         for _ in range(runs):
-            for tool, script in scripts.items():
-                command = [
-                    sys.executable,
-                    str(HERE / f"dedup_peers/{script}.py"),
-                    str(path),
-                    str(work / f"{script}.out"),
-                ]
-                extra = ["exact"] if tool == "curatrix" else []
-                costs.setdefault(tool, []).append(measure([*command, *extra], {"PYTHONPATH": str(HERE.parent)}))
-        for tool, script in scripts.items():
+            for tool, (script, how) in scripts.items():
+                command = [sys.executable, str(HERE / f"dedup_peers/{script}.py"), str(path), str(work / f"{how}.out")]
+                costs.setdefault(tool, []).append(measure([*command, how], {"PYTHONPATH": str(HERE.parent)}))
+        for tool, (_, how) in scripts.items():
             best = min(costs[tool], key=lambda cost: cost.cpu)
-            kept = pq.read_metadata(work / f"{script}.out").num_rows
+            kept = pq.read_metadata(work / f"{how}.out").num_rows
             results.append({"rows": rows, "tool": tool, "kept": kept, **best._asdict()})
             print(results[-1], file=sys.stderr)
     return results
@@ -223,7 +225,7 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.work.mkdir(parents=True, exist_ok=True)
     if chosen.what == "peers":
-        results = peers(chosen.work, chosen.runs, chosen.only)
+        results = peers(chosen.work, chosen.runs, chosen.only, chosen.rows)
     elif chosen.what == "exact":
         results = exact(chosen.work, chosen.rows, chosen.runs)
     elif chosen.what == "spans":

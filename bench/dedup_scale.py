@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.executor import LocalExecutor
 from schemas.record import RECORD
 from stages.contract import IntArray
 from stages.dedup import Dedup
@@ -80,10 +83,37 @@ def prepare(folder: Path, rows: int, shortest: int, longest: int) -> None:
     (folder / "done").touch()
 
 
-class FilePool:
-    """Texts and scores in two Parquet files with equal row groups, as the pool that `decide` sees."""
+@dataclass
+class GroupView:
+    """A row group of the texts or of the scores."""
 
-    def __init__(self, folder: Path) -> None:
+    path: Path
+    group: int
+    columns: tuple[str, ...]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def read(self, rows: IntArray) -> pa.Table:
+        """Rows by position; record columns other than the text are null."""
+        with pq.ParquetFile(self.path) as file:
+            stored = [name for name in self.columns if name in file.schema_arrow.names]
+            table = file.read_row_group(self.group, columns=stored).take(pa.array(rows))
+        empty = {name: pa.nulls(len(rows), RECORD.field(name).type) for name in self.columns if name not in stored}
+        return pa.table({name: empty.get(name, table[name] if name in stored else None) for name in self.columns})
+
+
+class FilePool:
+    """Texts and scores in two Parquet files with equal row groups, as the pool that `decide` sees.
+
+    Its tasks run in the threads of an executor, as in a run.
+    """
+
+    shared = None
+
+    def __init__(self, folder: Path, executor: LocalExecutor) -> None:
+        self.map = partial(executor.map, runs_in="thread")
         self._files = {name: folder / f"{name}.parquet" for name in ("text", "scores")}
         with pq.ParquetFile(self._files["text"]) as file:
             self._rows, self._groups = file.metadata.num_rows, file.metadata.num_row_groups
@@ -112,18 +142,11 @@ class FilePool:
         """Scores as one table."""
         return pa.Table.from_batches(list(self.scores(columns)))
 
-    def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
-        """Texts of rows, which ascend."""
-        found = list[pa.Table]()
-        with pq.ParquetFile(self._files["text"]) as file:
-            groups, firsts = np.unique(rows // BLOCK, return_index=True)
-            for group, part in zip(groups, np.split(rows, firsts[1:]), strict=True):
-                table = file.read_row_group(int(group), columns=["text"])
-                found.append(table.take(pa.array(part - group * BLOCK)))
-        texts = pa.concat_tables(found)["text"].combine_chunks()
-        return pa.table({
-            name: texts if name == "text" else pa.nulls(len(rows), RECORD.field(name).type) for name in columns
-        })  # fmt: skip
+    def views(self, columns: Sequence[str]) -> Iterator[GroupView]:
+        """Row groups of scores or of texts."""
+        path = self._files["scores" if "signature" in columns else "text"]
+        for group in range(self._groups):
+            yield GroupView(path, group, tuple(columns), min(BLOCK, self._rows - group * BLOCK))
 
 
 class Watch(threading.Thread):
@@ -145,10 +168,12 @@ class Watch(threading.Thread):
 
 def decide(folder: Path) -> dict[str, Any]:
     """Decide over the files and write the decisions."""
-    watch, pool = Watch(), FilePool(folder)
+    watch = Watch()
     watch.start()
     started, used = time.perf_counter(), time.process_time()
-    decisions: Any = Dedup().decide(pool)  # type: ignore[arg-type]
+    with LocalExecutor() as executor:
+        pool = FilePool(folder, executor)
+        decisions: Any = Dedup().decide(pool)  # type: ignore[arg-type]
     decided = time.process_time() - used
     schema = pa.schema(
         [("keep", pa.bool_()), ("reason", pa.string()), ("score", pa.float64()), ("detail", pa.string())]

@@ -28,6 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pools import batches, records
+from processes import cost_of
+from scipy.stats import t
 from zipfit_data import NEEDLES, background, humaneval, long_texts, workload
 from zipfit_targets import TargetPool, score
 
@@ -213,7 +215,7 @@ def needle(seeds: int) -> None:
     found: dict[str, list[list[float]]] = {}
     for source, load in NEEDLES.items():
         found[source] = [one_needle(load(), background(source), seed) for seed in range(seeds)]
-        cells = " | ".join(f"{np.mean(column):.2f}" for column in zip(*found[source], strict=True))
+        cells = " | ".join(map(_interval, zip(*found[source], strict=True)))
         print(f"| {source} | {cells} |", flush=True)
     overall = np.array([np.mean(rows, axis=0) for rows in found.values()])
     draws = np.random.default_rng(0).integers(0, len(overall), (10_000, len(overall)))
@@ -221,6 +223,12 @@ def needle(seeds: int) -> None:
     print("| **mean** | " + " | ".join(f"**{value:.3f}**" for value in overall.mean(axis=0)) + " |")
     print("| 95% interval | " + " | ".join(f"{a:.2f}-{b:.2f}" for a, b in zip(low, high, strict=True)) + " |")
     print(names)
+
+
+def _interval(recalls: Sequence[float]) -> str:
+    """Mean and 95% interval (Student's t) over draws of the target and the needles."""
+    half = t.ppf(0.975, len(recalls) - 1) * np.std(recalls, ddof=1) / np.sqrt(len(recalls))
+    return f"{np.mean(recalls):.2f} ± {half:.2f}"
 
 
 def one_needle(items: list[str], pool: list[str], seed: int) -> list[float]:
@@ -261,13 +269,11 @@ def scale(sizes: Sequence[int]) -> None:
             }  # fmt: skip
             Path(folder, "recipe.json").write_text(json.dumps(recipe))
             command = [sys.executable, "-m", "cli", "run", f"{folder}/recipe.json", "--out", f"{folder}/out", "--json"]
-            seconds, _ = timed(f"whole run, k = 1%, {size:,} rows", size, None, lambda c=command: subprocess.run(
-                c, stdout=subprocess.DEVNULL, check=True
-            ))  # fmt: skip
+            cost = cost_of(command)
             manifest = json.loads(Path(folder, "out/manifest.json").read_bytes())
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
-        print(f"    {1e3 * seconds / size:.2f} ms cpu per row; zipfit {manifest['stages'][0]['seconds']:.1f} s wall; "
-              f"the largest process so far {peak} MB", flush=True)  # fmt: skip
+        print(f"whole run, k = 1%, {size:,} rows: {cost}", flush=True)
+        print(f"    {1e3 * cost.cpu / size:.3f} ms cpu per row; zipfit {manifest['stages'][0]['seconds']:.1f} s wall; "
+              f"{manifest['stages'][0]['warnings'][0]}", flush=True)  # fmt: skip
 
 
 def _write(path: Path, texts: Iterator[str]) -> None:
@@ -288,7 +294,7 @@ def main() -> None:
     two.add_argument("--rows", type=int, default=20_000)
     two.add_argument("--sample", type=int, default=1_000)
     commands.add_parser("exact").add_argument("--pairs", type=int, default=3_000_000)
-    commands.add_parser("needle").add_argument("--seeds", type=int, default=3)
+    commands.add_parser("needle").add_argument("--seeds", type=int, default=5)
     commands.add_parser("scale").add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     args = parser.parse_args()
     if args.command == "speed":

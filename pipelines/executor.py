@@ -97,10 +97,10 @@ def _process_pool(workers: int) -> ProcessPoolExecutor:
     every child would otherwise import everything again."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_work)
 
 
-def _end_with_parent() -> None:
+def _begin_work() -> None:
     """A worker whose run was killed ends too: otherwise it would wait for tasks, with all its memory, for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None

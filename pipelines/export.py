@@ -18,6 +18,7 @@ from pipelines.pool import Part, RunPool
 from pipelines.recipe import Export
 from schemas.hashing import digest
 from schemas.record import RECORD
+from schemas.room import computed
 from stages.contract import IntArray
 
 
@@ -32,7 +33,11 @@ class ShardTask:
 
 def plan_export(pool: RunPool, rows: IntArray, export: Export, seed: int, folder: Path) -> dict[str, list[ShardTask]]:
     """The files of every split that has any of `rows` (run positions); their number is known from the beginning."""
-    splits = split_of(pool.content_hashes[rows], export.splits, seed)
+
+    def numbers(part: slice) -> IntArray:
+        return split_of(pool.content_hashes[rows[part]], export.splits, seed)
+
+    splits = computed(len(rows), np.int64, numbers)
     plan: dict[str, list[ShardTask]] = {}
     for number, name in enumerate(["train", *export.splits]):
         chosen = rows[splits == number]
@@ -40,7 +45,7 @@ def plan_export(pool: RunPool, rows: IntArray, export: Export, seed: int, folder
         if pieces:
             paths = [folder / f"{name}-{index:05d}-of-{len(pieces):05d}.parquet" for index in range(len(pieces))]
             plan[name] = [
-                ShardTask(path, tuple(_pieces(pool, piece)), export.format)
+                ShardTask(path, tuple((pool.parts[number], at) for number, at in pool.by_part(piece)), export.format)
                 for path, piece in zip(paths, pieces, strict=True)
             ]
     return plan
@@ -76,9 +81,3 @@ def write_shard(task: ShardTask) -> int:
 
 def _formatted(table: pa.Table, name: str) -> pa.Table:
     return as_messages(table) if name == "messages" else table
-
-
-def _pieces(pool: RunPool, rows: IntArray) -> Iterator[tuple[Part, IntArray]]:
-    part_of = np.searchsorted(pool.starts, rows, side="right") - 1
-    for number in np.unique(part_of):
-        yield pool.parts[number], rows[part_of == number] - pool.starts[number]

@@ -11,10 +11,11 @@ from pathlib import Path
 import xxhash
 
 from pipelines.extras import Extras
+from pipelines.ids import digest_ids
 from pipelines.pool import RunPool
 from pipelines.scoring import save_state
 from pipelines.store import Store
-from schemas.hashing import digest, fingerprint
+from schemas.hashing import fingerprint
 from stages.contract import Stage, State
 
 
@@ -25,7 +26,7 @@ def fit_stage(stage: Stage, scorer: str, pool: RunPool, extras: Extras, store: S
     """
     if stage.fits_on() == "nothing":
         return None
-    seen = digest(pool.digest_input()).hex() if stage.fits_on() == "pool" else ""
+    seen = digest_ids(pool.living_hashes()).hex() if stage.fits_on() == "pool" else ""
     path = store.state(stage.name, fingerprint({"fit": scorer, "pool": seen, "inputs": extras.keys}))
     with _alone(path.parent):
         if not path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.files import table_writer
-from pipelines.ids import Ids, to_hex
+from pipelines.ids import Ids, marked, to_hex
 from pipelines.pool import RunPool
 from schemas.errors import RunError
 from schemas.lineage import DECISION, INGEST
@@ -48,7 +49,7 @@ def write_decisions(path: Path, pool: RunPool, label: str, position: int, decisi
     _check_lengths(decisions, len(pool), label)
     notes = {_FINGERPRINT: name.encode(), _WARNINGS: orjson.dumps(list(decisions.warnings))}
     with table_writer(path, DECISION.with_metadata(notes), bloom="record_id") as writer:
-        start, ids = 0, pool.record_ids[pool.alive]
+        start, ids = 0, marked(pool.record_ids, pool.alive)
         for records in pool.tables(["record_id", "content_hash", "source", "source_id"]):
             rows = slice(start, start + records.num_rows)
             outcome = _outcome(decisions, ids, rows)
@@ -93,33 +94,38 @@ def read_keep(path: Path) -> BoolArray:
 
 def tally(path: Path) -> Tally:
     """Count the decisions in a file."""
-    table = pq.read_table(path, columns=["keep", "reason", "source"])
-    groups = table.group_by(["source", "keep"]).aggregate([([], "count_all")]).to_pylist()
-    kinds = pc.replace_substring_regex(table["reason"], "(?s);.*", "")
-    table = table.set_column(table.schema.get_field_index("reason"), "reason", kinds)
-    dropped = table.filter(pc.invert(table["keep"])).group_by("reason").aggregate([([], "count_all")]).to_pylist()
-    by_source: dict[str, tuple[int, int]] = {}
-    for group in groups:
-        rows, kept = by_source.get(group["source"], (0, 0))
-        count = group["count_all"]
-        by_source[group["source"]] = (rows + count, kept + (count if group["keep"] else 0))
-    reasons = {
-        row["reason"]: row["count_all"] for row in sorted(dropped, key=lambda row: (-row["count_all"], row["reason"]))
-    }
+    counts = Counter[tuple[str, bool, str]]()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["keep", "reason", "source"]):
+            counts.update(_counted(batch))
+    by_source, reasons = dict[str, tuple[int, int]](), Counter[str]()
+    for (source, keep, kind), count in counts.items():
+        rows, kept = by_source.get(source, (0, 0))
+        by_source[source] = (rows + count, kept + count * keep)
+        reasons.update({} if keep else {kind: count})
+    ordered = dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
     kept = sum(kept for _, kept in by_source.values())
-    return Tally(table.num_rows, kept, reasons, dict(sorted(by_source.items())))
+    return Tally(counts.total(), kept, ordered, dict(sorted(by_source.items())))
+
+
+def _counted(batch: pa.RecordBatch) -> dict[tuple[str, bool, str], int]:
+    """Rows of a batch by source, whether they stay, and the kind of reason."""
+    kinds = pc.replace_substring_regex(batch["reason"], "(?s);.*", "")
+    table = pa.table({"source": batch["source"], "keep": batch["keep"], "kind": kinds})
+    groups = table.group_by(["source", "keep", "kind"]).aggregate([([], "count_all")]).to_pylist()
+    return {(group["source"], group["keep"], group["kind"]): group["count_all"] for group in groups}
 
 
 def drops_only(folder: Path) -> None:
     """Leave only the decisions that dropped a record; a file without any goes."""
     for path in sorted(folder.glob("*.parquet")):
-        table = pq.read_table(path)
-        drops = table.filter(pc.invert(table["keep"]))
-        if drops.num_rows == 0:
+        keep = read_keep(path)
+        if keep.all():
             path.unlink()
-        elif drops.num_rows < table.num_rows:
-            with table_writer(path, drops.schema, bloom="record_id") as writer:
-                writer.write(drops)
+        elif keep.any():
+            with pq.ParquetFile(path) as file, table_writer(path, file.schema_arrow, bloom="record_id") as writer:
+                for batch in file.iter_batches():
+                    writer.write(pa.Table.from_batches([batch.filter(pc.invert(batch["keep"]))]))
 
 
 def _outcome(decisions: Decisions, ids: Ids, rows: slice) -> dict[str, Any]:

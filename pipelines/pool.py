@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.ids import Ids, from_hex, join
-from pipelines.store import ScoreTable
+from pipelines.ids import ID, Ids, from_hex, marked
+from pipelines.store import Numbers, Places, ScoreTable
 from schemas.errors import RunError
 from schemas.record import RECORD
-from stages.contract import BoolArray, IntArray
+from schemas.room import filled
+from stages.contract import BoolArray, IntArray, R, T
 
 _BATCH = 8_192
+_AT_ONCE = 16 << 20
+"""Bytes of scores looked up at a time: many parts share a lookup of a narrow column, since copies refer to any file."""
+_MOST = 1 << 19
+_HEX = 40
+_ANY = 1_024
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Part:
     source: str
     key: str
 
-    def read(self, columns: Sequence[str], rows: npt.NDArray[np.int64] | None = None) -> pa.Table:
+    def read(self, columns: Sequence[str], rows: npt.NDArray[np.integer] | None = None) -> pa.Table:
         """Columns of the part, of all rows or of those at the given positions."""
         table = pq.read_table(self.path, columns=list(columns))
         return table if rows is None else table.take(pa.array(rows))
@@ -52,9 +59,8 @@ class RunPool:
     @classmethod
     def open(cls, parts: list[Part]) -> RunPool:
         """Load the ids of every part (32 bytes per record); everybody is alive."""
-        ids = [part.read(["record_id", "content_hash"]) for part in parts]
         rows = sum(part.rows for part in parts)
-        return cls(parts, np.ones(rows, np.bool_), _column(ids, "record_id"), _column(ids, "content_hash"))
+        return cls(parts, np.ones(rows, np.bool_), *(_ids(parts, rows, name) for name in ("record_id", "content_hash")))
 
     def __len__(self) -> int:
         return int(self.alive.sum())
@@ -76,9 +82,14 @@ class RunPool:
 
     def tables_at(self, rows: IntArray, columns: Sequence[str]) -> Iterator[pa.Table]:
         """One table per part that has any of `rows` (run positions, ascending), with those."""
-        part_of = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(part_of):
-            yield self.parts[number].read(columns, rows[part_of == number] - self.starts[number])
+        for number, piece in self.by_part(rows):
+            yield self.parts[number].read(columns, piece)
+
+    def by_part(self, rows: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """The parts that have any of `rows` (run positions, ascending), with the positions within the part."""
+        cuts = np.searchsorted(rows, self.starts)
+        for number in np.flatnonzero(np.diff(cuts)).tolist():
+            yield number, rows[cuts[number] : cuts[number + 1]] - self.starts[number]
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Record columns of the living records, in order, a few thousand rows at a time."""
@@ -111,9 +122,9 @@ class RunPool:
         self.content_hashes = hashes
         self.parts[number] = part
 
-    def digest_input(self) -> bytes:
-        """The living records' content hashes as bytes: what a fit or a decision over the whole pool depends on."""
-        return self.content_hashes[self.alive].tobytes()
+    def living_hashes(self) -> Ids:
+        """Content hashes of the living records: what a fit or a decision over the whole pool depends on."""
+        return marked(self.content_hashes, self.alive)
 
 
 @dataclass(frozen=True)
@@ -123,6 +134,28 @@ class Scored:
     table: ScoreTable
     columns: tuple[str, ...]
     hashes: Ids  # of every record of the run, as they were when the stage saw them
+
+
+@dataclass(frozen=True)
+class PartView:
+    """Rows of one part (at those positions, None for all) by the names of files: any node can read them."""
+
+    columns: tuple[str, ...]
+    part: Part
+    at: Numbers | None
+    places: Places | None  # of the rows' scores, if a column is a score
+
+    def __len__(self) -> int:
+        return self.part.rows if self.at is None else len(self.at)
+
+    def read(self, rows: IntArray) -> pa.Table:
+        """The view's columns of the named rows."""
+        if self.places is not None:
+            return self.places.of(rows).read(self.columns, _read_columns)
+        return self.part.read(self.columns, rows if self.at is None else self.at[rows])
+
+
+Mapper = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 
 class ScoredPool:
@@ -135,12 +168,16 @@ class ScoredPool:
         earlier: Mapping[str, Scored],
         inputs: Mapping[str, RunPool] | None = None,
         asker: Callable[[IntArray], pa.Table] | None = None,
+        mapper: Mapper = map,
+        shared: Path | None = None,
     ) -> None:
         self._pool = pool
         self._own = own
         self._earlier = earlier
         self._inputs = inputs or {}
         self._asker = asker
+        self._mapper = mapper
+        self._shared = shared
 
     def __len__(self) -> int:
         return len(self._pool)
@@ -159,12 +196,13 @@ class ScoredPool:
         Raises RunError for a column that does not exist.
         """
         start = 0
-        for number in range(len(self._pool.parts)):
-            living = self._pool.living(number)
-            wanted = living if rows is None else living[rows[start : start + len(living)]]
-            start += len(living)
+        for group in self._groups(columns):
+            alive = self._pool.alive[self._pool.starts[group.start] : self._pool.starts[group.stop]]
+            at = np.flatnonzero(alive) + self._pool.starts[group.start]
+            wanted = at if rows is None else at[rows[start : start + len(at)]]
+            start += len(at)
             if len(wanted):
-                yield from self._score_table(number, wanted, columns).combine_chunks().to_batches()
+                yield from self._score_table(wanted, columns).combine_chunks().to_batches(max_chunksize=_BATCH)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Score columns of every row in one table; every file of scores is read once, wherever its rows are."""
@@ -194,15 +232,57 @@ class ScoredPool:
         """The pool's."""
         return self._pool.scratch
 
+    def views(self, columns: Sequence[str]) -> Iterator[PartView]:
+        """All rows in order, part by part, as views of the stage's own score columns or of the record's.
+
+        Raises RunError for other columns.
+        """
+        if scores := any(name in self._own.columns for name in columns):
+            self._check_own(columns)
+        else:
+            _check_columns(columns)
+        for number, part in enumerate(self._pool.parts):
+            at = self._pool.living(number)
+            if len(at):
+                places = self._own.table.places(self._own.hashes[at + self._pool.starts[number]]) if scores else None
+                yield PartView(tuple(columns), part, at.astype(np.int32) if len(at) < part.rows else None, places)
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the tasks, by the run's executor."""
+        return self._mapper(function, tasks)
+
+    @property
+    def shared(self) -> Path | None:
+        """A folder in the store, where tasks run on other machines."""
+        return self._shared
+
+    def _check_own(self, columns: Sequence[str]) -> None:
+        other = [name for name in columns if name not in self._own.columns]
+        if other:
+            raise RunError(f"'{other[0]}' is no score column of this stage")
+
     def ask(self, rows: IntArray) -> pa.Table:
         """What the stage's examiner says of the named rows. Raises RunError where there is nobody to ask."""
         if self._asker is None:
             raise RunError("only the pool's own records can be asked about")
         return self._asker(rows)
 
-    def _score_table(self, number: int, rows: IntArray, columns: Sequence[str]) -> pa.Table:
-        at = rows + self._pool.starts[number]
-        arrays: dict[str, pa.Array | pa.ChunkedArray] = {**self._records(number, rows, columns)}
+    def _groups(self, columns: Sequence[str]) -> Iterator[range]:
+        """Parts that are looked up together."""
+        limit = min(_MOST, _AT_ONCE // max(1, sum(self._width(name) for name in columns)))
+        first, rows = 0, 0
+        for number, part in enumerate(self._pool.parts):
+            if rows and rows + part.rows > limit:
+                yield range(first, number)
+                first, rows = number, 0
+            rows += part.rows
+        yield range(first, len(self._pool.parts))
+
+    def _width(self, name: str) -> int:
+        return _width(self._own.table.schema().field(name).type) if name in self._own.columns else _HEX
+
+    def _score_table(self, at: IntArray, columns: Sequence[str]) -> pa.Table:
+        arrays: dict[str, pa.Array | pa.ChunkedArray] = {**self._records(at, columns)}
         mine = [name for name in columns if name in self._own.columns]
         if mine:
             table = self._own.table.rows(self._own.hashes[at], mine)
@@ -212,11 +292,11 @@ class ScoredPool:
                 arrays[name] = self._of_earlier(name, at)
         return pa.table({name: arrays[name] for name in columns})
 
-    def _records(self, number: int, rows: IntArray, columns: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+    def _records(self, at: IntArray, columns: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         wanted = [name for name in columns if name in ("record_id", "content_hash", "source")]
         if not wanted:
             return {}
-        table = self._pool.parts[number].read(wanted, rows)
+        table = pa.concat_tables(self._pool.tables_at(at, wanted))
         return {name: table[name] for name in wanted}
 
     def _of_earlier(self, name: str, at: IntArray) -> pa.Array | pa.ChunkedArray:
@@ -228,8 +308,20 @@ class ScoredPool:
         return stage.table.rows(stage.hashes[at], [column])[column]
 
 
-def _column(tables: Sequence[pa.Table], name: str) -> Ids:
-    return join([from_hex(table[name]) for table in tables])
+def _ids(parts: Sequence[Part], rows: int, name: str) -> Ids:
+    return filled(rows, ID, (from_hex(part.read([name])[name]) for part in parts))
+
+
+def _width(type_: pa.DataType) -> int:
+    """Bytes that a value takes, about; for values of any length a guess on the large side."""
+    try:
+        return max(1, int(type_.bit_width) // 8)
+    except ValueError:
+        return _HEX if pa.types.is_string(type_) else _ANY
+
+
+def _read_columns(path: Path, columns: tuple[str, ...]) -> pa.Table:
+    return pq.read_table(path, columns=list(columns))
 
 
 def _check_columns(columns: Sequence[str]) -> None:

@@ -92,6 +92,12 @@ def finish_publishing(out: Path, folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
+def finish_interrupted(out: Path) -> dict[str, Any] | None:
+    """Go on with whichever publication was killed half-way in `out`; returns its manifest, None if there was none."""
+    finished = [finish_publishing(out, folder) for folder in sorted((out / WORK).glob("*"))]
+    return next((manifest for manifest in finished if manifest is not None), None)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines.extras import find_extras, open_extras
 from pipelines.files import read_json
 from pipelines.intake import Taken, UnitReport
+from pipelines.previous import replaced_by, work_name
 from pipelines.publish import check_ours, current_manifest, locked, work_folder
 from pipelines.recipe_file import override_recipe
 from pipelines.run import Job, Settings, execute
@@ -23,7 +24,8 @@ def redecide(directory: Path, overrides: Sequence[str], settings: Settings, writ
     """Decide again about the records of a finished run, with some recipe keys changed.
 
     Scores come from the store; only records that reach a stage which had not seen them are scored. With `write`, the
-    resulting dataset is written to `settings.out`; otherwise nothing is. Returns the manifest.
+    resulting dataset is written to `settings.out`; otherwise nothing is. Returns the manifest. What stages prefer as
+    published is what `directory` holds: this is what the changed recipe would do there.
 
     Raises:
         RecipeError: if `directory` is no run, or an override is wrong.
@@ -39,18 +41,17 @@ def redecide(directory: Path, overrides: Sequence[str], settings: Settings, writ
     taken = [_stored(store, file) for source in manifest["sources"] for file in source["files"]]
     extras = open_extras(find_extras(recipe), store, settings.executor, settings.reporter)
     name = fingerprint({"again": manifest["run_fingerprint"], "overrides": list(overrides)})
+    settings, previous = replace(settings, store=store), replaced_by(recipe, directory)
     if not write:
-        with tempfile.TemporaryDirectory(prefix="curatrix-") as folder:
-            job = Job(recipe, replace(settings, store=store), name, Path(folder), settings.reporter, extras)
+        with tempfile.TemporaryDirectory(prefix="curatrix-") as aside:
+            job = Job(recipe, settings, name, Path(aside), settings.reporter, extras, previous)
             return execute(job, lambda: taken, write=False)
     if settings.out.resolve() == directory.resolve():
         raise RecipeError("redecide does not write over the run it starts from; choose another --out")
     check_ours(settings.out)
     with locked(settings.out):
-        job = Job(
-            recipe, replace(settings, store=store), name, work_folder(settings.out, name), settings.reporter, extras
-        )
-        return execute(job, lambda: taken)
+        folder = work_folder(settings.out, work_name(name, previous))
+        return execute(Job(recipe, settings, name, folder, settings.reporter, extras, previous), lambda: taken)
 
 
 def _stored(store: Store, file: dict[str, Any]) -> Taken:

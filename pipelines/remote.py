@@ -58,7 +58,7 @@ def upload(folder: Path, url: str, reporter: Reporter, dry_run: bool = False) ->
     if not (folder / MANIFEST).is_file():
         raise RecipeError(f"{folder} is not a finished run: it has no {MANIFEST}")
     files = {name: (folder / name).stat().st_size for name in _files(folder)}
-    system, root = _open(url)
+    system, root = open_place(url)
     if url.startswith(f"{_HUB}://"):
         return _upload_to_hub(folder, url, root, files, dry_run)
     name = read_json(folder / MANIFEST)["run_fingerprint"]
@@ -77,7 +77,7 @@ def upload(folder: Path, url: str, reporter: Reporter, dry_run: bool = False) ->
 
 def fetch(url: str) -> Path:
     """A local copy of the run at `url`, brought up to date by its manifest. Raises RecipeError if there is none."""
-    system, root = _open(url)
+    system, root = open_place(url)
     try:
         manifest = orjson.loads(system.cat_file(f"{root}/{MANIFEST}"))
     except FileNotFoundError as error:
@@ -109,7 +109,10 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(path) for path in paths if not str(path).startswith(".") and str(path) != MANIFEST)
 
 
-def _open(url: str) -> tuple[Any, str]:
+def open_place(url: str) -> tuple[Any, str]:
+    """The file system of a URL or path, and where it points there. Raises RecipeError if nothing can be said there."""
+    if not is_remote(url):  # `::` and the like are parts of a path
+        return fsspec.filesystem("file"), str(Path(url).absolute())
     try:
         system, root = fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -19,12 +19,14 @@ from pipelines.exporting import EXPORTED, EXPORTS, explained, export_run
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
 from pipelines.files import read_json, table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
+from pipelines.ids import digest_ids
 from pipelines.intake import Taken, Unit, find_units, open_pool, take_in
 from pipelines.lineage import decisions_file, drops_only, stored_fingerprint, write_ingest
 from pipelines.manifest import file_entries, source_entries, stage_entry, versions
 from pipelines.pool import RunPool
+from pipelines.previous import Publication, replaced_by, work_name
 from pipelines.progress import EVENTS, Logged, Reporter
-from pipelines.publish import check_ours, current_manifest, finish_publishing, locked, publish, work_folder
+from pipelines.publish import check_ours, current_manifest, finish_interrupted, locked, publish, work_folder
 from pipelines.recipe import Recipe, StageUse
 from pipelines.score_run import StageContext, score_fingerprint
 from pipelines.stage_run import Counters, StageOutcome, run_stage
@@ -59,6 +61,7 @@ class Settings:
     documents: Documents
     limit: int | None = None
     step: Step = _just_do
+    place: str = ""  # the URL that `out` will be published at, if any
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Job:
     folder: Path
     reporter: Reporter
     extras: Mapping[str, Extras]
+    previous: Publication | None = None  # what is published before this run, where a stage asks for it
     used: list[Path] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -97,12 +101,14 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         return done
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
-        folder = work_folder(settings.out, name)
-        if (finished := finish_publishing(settings.out, folder)) is not None:
+        finished = finish_interrupted(settings.out)
+        if finished is not None and finished["run_fingerprint"] == name:
             _export_also(recipe, finished, settings)
             return finished
+        previous = replaced_by(recipe, settings.place, settings.out)
+        folder = work_folder(settings.out, work_name(name, previous))
         reporter = Logged(settings.reporter, folder / EVENTS)
-        job = Job(recipe, settings, name, folder, reporter, extras)
+        job = Job(recipe, settings, name, folder, reporter, extras, previous)
         reporter.begin([INGEST, *(use.label for use in recipe.stages), "export"])
         try:
             manifest = execute(job, lambda: _take_in(job, units))
@@ -165,6 +171,7 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
         drops_only(job.folder / "lineage/decisions")
     manifest = _manifest(job, taken, entries, splits, started)
     manifest |= {"delta": delta} if delta is not None else {}
+    manifest |= {"previous": job.previous.entry()} if job.previous is not None else {}
     if write:
         step("publish", lambda: _publish(job, manifest))
     return manifest
@@ -194,7 +201,7 @@ def _copy_quarantine(job: Job, taken: Sequence[Taken]) -> None:
 
 def _decide_ingest(job: Job, pool: RunPool, gone: BoolArray) -> None:
     path = job.folder / "lineage/decisions" / decisions_file(0, INGEST)
-    name = digest(pool.record_ids.tobytes() + gone.tobytes()).hex()
+    name = fingerprint([digest_ids(pool.record_ids).hex(), digest(gone.tobytes()).hex()])
     if stored_fingerprint(path) != name:
         write_ingest(path, pool, gone, name)
 
@@ -217,8 +224,9 @@ def _ingest_entry(pool: RunPool, gone: BoolArray) -> list[dict[str, Any]]:
 
 
 def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[str, Any]]:
+    published = job.previous.rows_of(pool) if job.previous is not None else None
     context = StageContext(
-        job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used, job.extras
+        job.settings.store, job.settings.executor, job.reporter, job.folder, {}, job.used, job.extras, published
     )
     entries: list[dict[str, Any]] = []
     quarantined = Counter[str]()

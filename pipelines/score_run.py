@@ -13,7 +13,7 @@ from pipelines.executor import Executor
 from pipelines.extras import Extras
 from pipelines.files import file_digest
 from pipelines.fitting import fit_stage, state_digest
-from pipelines.ids import Ids
+from pipelines.ids import Ids, Index
 from pipelines.pool import RunPool, Scored
 from pipelines.progress import Reporter
 from pipelines.scoring import Failure, ScoreReport, ScoreTask, load_state, score_task
@@ -34,6 +34,7 @@ class StageContext:
     earlier: dict[str, Scored]
     used: list[Path]
     extras: Mapping[str, Extras]  # by stage label
+    published: BoolArray | None  # of all records of the run, those that are published; None where no stage asks
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def _score_rows(
 ) -> tuple[int, list[tuple[int, Failure]]]:
     """Score the contents that the store does not have; returns their number and the rows that failed."""
     living = pool.global_rows()
-    todo = living[first_of_each(pool.content_hashes[living], table.has(pool.content_hashes[living]))]
+    hashes = pool.living_hashes()
+    todo = living[first_of_each(hashes, table.has(hashes))]
     context.reporter.advance(len(living) - len(todo))
     if stage.runs_in == "stream":
         folder = context.store.journal(stage.name)
@@ -107,16 +109,11 @@ def score_fingerprint(stage: Stage, state: bytes) -> str:
 def first_of_each(hashes: Ids, known: BoolArray) -> IntArray:
     """Indices of the first row of each content that is not known, ascending."""
     unknown = np.flatnonzero(~known)
-    if not len(unknown):
-        return unknown
-    _, first = np.unique(hashes[unknown].view("S16"), return_index=True)
-    return np.sort(unknown[first])
+    return unknown[Index(hashes[unknown]).firsts()]
 
 
 def _tasks(stage: Stage, pool: RunPool, todo: IntArray, state: Path | None, folder: Path) -> Iterator[ScoreTask]:
-    part_of = np.searchsorted(pool.starts, todo, side="right") - 1
-    for number in np.unique(part_of):
-        rows = todo[part_of == number] - pool.starts[number]
+    for number, rows in pool.by_part(todo):
         for start in range(0, len(rows), stage.task_rows()):
             piece = rows[start : start + stage.task_rows()]
             hashes = pool.content_hashes[piece + pool.starts[number]]

@@ -16,7 +16,7 @@ from schemas.errors import BadRow, CuratrixError
 from schemas.record import CONTENT_COLUMNS
 from stages.contract import IntArray, Stage, State
 
-_BATCH = 4_096
+_BATCH = 2_048
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.asking import Asker
+from pipelines.executor import LocalExecutor
 from pipelines.files import file_digest, table_writer, write_table
-from pipelines.ids import Ids, to_hex
+from pipelines.ids import Ids, digest_ids, marked, to_hex
 from pipelines.lineage import (
     Tally,
     decisions_file,
@@ -31,7 +34,7 @@ from pipelines.scoring import Failure
 from schemas.errors import RunError
 from schemas.hashing import digest, fingerprint
 from schemas.record import CONTENT_COLUMNS, QUARANTINE
-from stages.contract import Decisions, Stage
+from stages.contract import BoolArray, Decisions, Stage
 
 
 @dataclass(frozen=True)
@@ -111,23 +114,39 @@ def _decide(use: StageUse, pool: RunPool, scores: ScoreOutcome, path: Path, cont
     extras = context.extras[use.label]
     asked = context.store.scores(f"{use.stage.name}-asked", scores.fingerprint)
     asker = Asker(use.stage, pool, asked, scores.state)
-    view = ScoredPool(pool, own, dict(context.earlier), extras.pools, asker)
+    mapper = partial(context.executor.map, runs_in="thread", needs=use.stage.needs)
+    earlier = dict(context.earlier)
     context.earlier[use.label] = own
-    name = _decision_fingerprint(use, pool, scores.fingerprint, extras.keys)
+    published = _published(use, pool, context)
+    name = _decision_fingerprint(use, pool, scores.fingerprint, extras.keys, published)
     if stored_fingerprint(path) == name:
         return False
-    _write_scores(use, own, view, context.folder)
-    decisions = _decisions(use, view) if len(pool) else Decisions(np.zeros(0, np.bool_), [])
+    with _shared(context) as shared:
+        view = ScoredPool(pool, own, earlier, extras.pools, asker, mapper, shared)
+        _write_scores(use, own, view, context.folder)
+        decisions = _decisions(use, view, published) if len(pool) else Decisions(np.zeros(0, np.bool_), [])
     context.used.append(asked.folder)
     write_decisions(path, pool, use.label, use.position, decisions, name)
     return True
 
 
-def _decisions(use: StageUse, view: ScoredPool) -> Decisions:
+def _shared(context: StageContext) -> AbstractContextManager[Path | None]:
+    """A folder for the files of a decision's tasks, where these do not run in this process."""
+    return nullcontext() if isinstance(context.executor, LocalExecutor) else context.store.scratch()
+
+
+def _published(use: StageUse, pool: RunPool, context: StageContext) -> BoolArray | None:
+    """Which of the rows that reach a stage are published; None if it does not ask."""
+    if context.published is None or not use.stage.prefers_published():
+        return None
+    return context.published[pool.alive]
+
+
+def _decisions(use: StageUse, view: ScoredPool, published: BoolArray | None) -> Decisions:
     """What the stage decides; a rewriting stage without a `decide` of its own keeps everybody."""
     if use.stage.rewrites and type(use.stage).decide is Stage.decide:
         return _all_kept(view)
-    return use.stage.decide(view)
+    return use.stage.decide(view) if published is None else use.stage.decide_preferring(view, published)
 
 
 def _all_kept(view: ScoredPool) -> Decisions:
@@ -136,14 +155,16 @@ def _all_kept(view: ScoredPool) -> Decisions:
     return Decisions(np.ones(len(view), np.bool_), status)
 
 
-def _decision_fingerprint(use: StageUse, pool: RunPool, scores: str, inputs: list[str]) -> str:
-    living = pool.alive
-    rows = digest(pool.record_ids[living].tobytes() + pool.content_hashes[living].tobytes())
+def _decision_fingerprint(
+    use: StageUse, pool: RunPool, scores: str, inputs: list[str], published: BoolArray | None
+) -> str:
+    rows = digest_ids(marked(pool.record_ids, pool.alive), pool.living_hashes())
     return fingerprint(
         {
             "label": use.label, "position": use.position, "scores": scores, "version": use.stage.version,
             "parameters": use.stage.parameters(), "rows": rows.hex(),
             "inputs": inputs, "recalled": [file_digest(Path(path)) for path in use.stage.recalls()],
+            "published": None if published is None else digest(published.tobytes()).hex(),
         }
     )  # fmt: skip
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import time
+import uuid
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.files import TEMPORARY, read_json, write_json
-from pipelines.ids import Ids, Index, from_hex, join
+from pipelines.ids import ID, Ids, Index, from_hex, join
 from schemas.errors import RecipeError, RunError
+from schemas.room import filled
+from stages.contract import IntArray
 
-SECTIONS = ("pool", "scores", "states", "derived", "journals")
+Numbers = npt.NDArray[np.int32]
+SECTIONS = ("pool", "scores", "states", "derived", "journals", "scratch")
 _PAID = "journals"
 """Responses that cost money are listed, but never collected."""
-_HELD_BYTES = 128 << 20
+_HELD_BYTES = 24 << 20
 """Copies refer to scores in any file: small columns stay in memory, large ones come and go."""
 
 
@@ -64,6 +70,16 @@ class Store:
         folder = self.root / _PAID / stage
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for a while that every node of a cluster sees; `collect` removes it if the run is killed."""
+        folder = self.root / "scratch" / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def record_use(self, run: str, used: Sequence[Path]) -> None:
         """Note what a run used, so that `gc` keeps it."""
@@ -119,6 +135,33 @@ class Store:
                 path.unlink()
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the scores of some rows are: for each row the index of its file among `files`, and its position there."""
+
+    files: tuple[Path, ...]
+    file_of: Numbers
+    at: Numbers
+
+    def of(self, rows: IntArray) -> Places:
+        """Those of the named rows."""
+        return Places(self.files, self.file_of[rows], self.at[rows])
+
+    def read(self, columns: Sequence[str], open_file: Callable[[Path, tuple[str, ...]], pa.Table]) -> pa.Table:
+        """Score columns of all rows, at least one, in their order."""
+        by_file = np.argsort(self.file_of, kind="stable")
+        files, firsts = np.unique(self.file_of[by_file], return_index=True)
+        pieces = [
+            _taken(open_file(self.files[file], tuple(columns)), self.at[group])
+            for file, group in zip(files, np.split(by_file, firsts[1:]), strict=True)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        back = np.empty(len(by_file), np.int64)
+        back[by_file] = np.arange(len(by_file))
+        return pa.concat_tables(pieces).take(pa.array(back))
+
+
 class ScoreTable:
     """Scores of one stage with one fingerprint: Parquet files with `content_hash` and the score columns."""
 
@@ -127,7 +170,7 @@ class ScoreTable:
         self._files: list[Path] = []
         self._starts = np.zeros(1, np.int64)
         self._index = Index(join([]))
-        self._tables: OrderedDict[tuple[int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._tables: OrderedDict[tuple[Path, tuple[str, ...]], pa.Table] = OrderedDict()
         self._held = 0
         self.refresh()
 
@@ -137,9 +180,9 @@ class ScoreTable:
     def refresh(self) -> None:
         """Read the ids of every file now in the folder."""
         self._files = sorted(self.folder.glob("*.parquet"))
-        hashes = [from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"]) for path in self._files]
-        self._starts = np.concatenate([[0], np.cumsum([len(ids) for ids in hashes], dtype=np.int64)])
-        self._ids = join(hashes)
+        sizes = [pq.read_metadata(path).num_rows for path in self._files]
+        self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        self._ids = filled(sum(sizes), ID, map(_ids_of, self._files))
         self._index = Index(self._ids)
         self._tables.clear()
         self._held = 0
@@ -168,35 +211,48 @@ class ScoreTable:
         Raises:
             RunError: if an id has no scores.
         """
+        places = self.places(ids)
+        return places.read(columns, self._open) if len(ids) else self._none(columns)
+
+    def places(self, ids: Ids) -> Places:
+        """Where the scores of `ids` are.
+
+        Raises:
+            RunError: if an id has no scores.
+        """
         at = self._index.find(ids)
         if (at < 0).any():
             raise RunError(f"{self.folder.name}: {int((at < 0).sum())} records have no scores")
         file_of = np.searchsorted(self._starts, at, side="right") - 1
-        by_file = np.argsort(file_of, kind="stable")
-        files, firsts = np.unique(file_of[by_file], return_index=True)
-        pieces = [
-            self._open(int(file), tuple(columns)).take(pa.array(at[group] - self._starts[file]))
-            for file, group in zip(files, np.split(by_file, firsts[1:]), strict=True)
-        ]
-        if len(pieces) < 2:
-            return pieces[0] if pieces else self._none(columns)
-        back = np.empty(len(at), np.int64)
-        back[by_file] = np.arange(len(at))
-        return pa.concat_tables(pieces).take(pa.array(back))
+        positions = (at - self._starts[file_of]).astype(np.int32)
+        named = np.bincount(file_of, minlength=len(self._files)) > 0
+        files = tuple(self._files[file] for file in np.flatnonzero(named))
+        return Places(files, (np.cumsum(named) - 1)[file_of].astype(np.int32), positions)
 
     def _none(self, columns: Sequence[str]) -> pa.Table:
         known = self.schema() if self._files else pa.schema([])
         return pa.schema([known.field(name) for name in columns if name in known.names]).empty_table()
 
-    def _open(self, file: int, columns: tuple[str, ...]) -> pa.Table:
-        key = (file, columns)
+    def _open(self, path: Path, columns: tuple[str, ...]) -> pa.Table:
+        key = (path, columns)
         if key not in self._tables:
-            self._tables[key] = pq.read_table(self._files[file], columns=list(columns))
+            self._tables[key] = pq.read_table(path, columns=list(columns))
             self._held += self._tables[key].nbytes
             while self._held > _HELD_BYTES and len(self._tables) > 1:
                 self._held -= self._tables.popitem(last=False)[1].nbytes
         self._tables.move_to_end(key)
         return self._tables[key]
+
+
+def _taken(table: pa.Table, rows: Numbers) -> pa.Table:
+    """The named rows, at least one; not copied where they lie side by side, as they mostly do."""
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return table.slice(int(rows[0]), len(rows))
+    return table.take(pa.array(rows))
+
+
+def _ids_of(path: Path) -> Ids:
+    return from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"])
 
 
 def open_store(setting: str | None, base: Path) -> Store:

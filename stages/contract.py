@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 from pydantic.config import JsonDict
 
+T = TypeVar("T")
+R = TypeVar("R")
 State = Mapping[str, npt.NDArray[Any]]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -24,12 +26,13 @@ DECIDES: JsonDict = {"decides": True}
 """`Field(json_schema_extra=DECIDES)` marks a parameter that only `decide` reads: changing it rescores nothing."""
 
 
-def _beside_recipe(value: str, info: ValidationInfo) -> str:
+def beside_recipe(value: str, info: ValidationInfo) -> str:
+    """A path of a recipe as an absolute one; URLs, and paths read without a recipe, stay as they are."""
     base = (info.context or {}).get("base")
     return value if base is None or "://" in value else str(Path(base, value))
 
 
-RecipePath = Annotated[str, AfterValidator(_beside_recipe)]
+RecipePath = Annotated[str, AfterValidator(beside_recipe)]
 """A path parameter, relative to the recipe's file. It enters fingerprints by the content of what it names."""
 
 
@@ -52,6 +55,16 @@ class Pool(Protocol):
         ...
 
 
+class View(Protocol):
+    """Consecutive rows of a pool: something small that can be sent to a task, and read wherever that runs."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: IntArray) -> pa.Table:
+        """The view's columns of the named rows (0-based within the view, in the order asked for)."""
+        ...
+
+
 class Scores(Pool, Protocol):
     """A pool together with its scores. Columns are this stage's own score columns, `record_id`, `content_hash`,
     `source`, and the public score columns of earlier stages as `stage.column` (null where a row has none).
@@ -68,6 +81,28 @@ class Scores(Pool, Protocol):
     @property
     def inputs(self) -> Mapping[str, Scores]:
         """The records of the stage's `sources`, by role; they have scores where the stage sets `scores_inputs`."""
+        ...
+
+    def views(self, columns: Sequence[str]) -> Iterator[View]:
+        """All rows in order, some ten thousand at a time, as views of the stage's own score columns or of the record's.
+
+        This reads ids at the most: whoever reads a view reads the columns.
+        """
+        ...
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the tasks, from threads of this process or from other machines.
+
+        There `function`, which has a name in a module, tasks and results travel, and a task may run twice.
+        """
+        ...
+
+    @property
+    def shared(self) -> Path | None:
+        """A folder for files that the tasks of `map` read and write, gone after the decision.
+
+        None where these run in this process: they share its memory.
+        """
         ...
 
     def ask(self, rows: IntArray) -> pa.Table:
@@ -87,6 +122,10 @@ class Needs:
     memory_mb: int = 0
 
 
+REASONS = pa.dictionary(pa.int32(), pa.string())
+"""Arrow type of reasons that repeat: four bytes a row."""
+
+
 @dataclass(frozen=True)
 class Decisions:
     """The outcome for every row a stage saw, as arrays of one length.
@@ -98,7 +137,7 @@ class Decisions:
     """
 
     keep: BoolArray
-    reason: Sequence[str] | pa.Array
+    reason: Sequence[str] | pa.Array | pa.ChunkedArray
     score: npt.NDArray[np.float64] | None = None
     related: IntArray | None = None
     related_id: Sequence[str | None] | pa.Array | None = None
@@ -185,6 +224,14 @@ class Stage(BaseModel):
     def decide(self, scores: Scores) -> Decisions:
         """Keep or drop every row."""
         raise NotImplementedError(f"{self.name}: decide")
+
+    def prefers_published(self) -> bool:
+        """Whether to decide by `decide_preferring`: knowing what is published where this run will be."""
+        return False
+
+    def decide_preferring(self, scores: Scores, published: BoolArray) -> Decisions:
+        """Like `decide`; `published` marks the rows that the output directory's publication has, unchanged."""
+        raise NotImplementedError(f"{self.name}: decide_preferring")
 
     def rewrite(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
         """New values of the content columns it changes, one row per row, plus a `rewrite_status` string column."""

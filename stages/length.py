@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from tokenizers import Tokenizer
 
 from schemas.errors import RecipeError
-from stages.contract import DECIDES, BoolArray, Decisions, RecipePath, RunsIn, Scores, Stage, State
+from schemas.room import filled
+from stages.contract import DECIDES, REASONS, BoolArray, Decisions, RecipePath, RunsIn, Scores, Stage, State
 from stages.text import TEXT_COLUMNS, On, render
 
 Unit = Literal["chars", "words", "tokens"]
@@ -115,9 +116,9 @@ class Length(Stage):
         """
         parts = [self._decide(batch) for batch in scores.scores(["n_chars", "n_words", "n_tokens", "truncated"])]
         return Decisions(
-            keep=np.concatenate([np.empty(0, np.bool_), *(keep for keep, _, _ in parts)]),
-            reason=pa.concat_arrays([pa.array([], pa.string()), *(reason for _, reason, _ in parts)]),
-            score=np.concatenate([np.empty(0), *(score for _, _, score in parts)]),
+            keep=filled(len(scores), np.bool_, [keep for keep, _, _ in parts]),
+            reason=pa.chunked_array([reason.dictionary_encode() for _, reason, _ in parts], REASONS),
+            score=filled(len(scores), np.float64, [score for _, _, score in parts]),
         )
 
     def _decide(self, batch: pa.RecordBatch) -> tuple[BoolArray, pa.StringArray, Floats]:

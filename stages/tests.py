@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from stages.contract import DECIDES, Decisions, RunsIn, Scores, Stage, State
+from schemas.room import filled
+from stages.contract import DECIDES, REASONS, Decisions, RunsIn, Scores, Stage, State
 from stages.sandbox import Limits
 from stages.text import explode
 from stages.verify import VERSION
@@ -85,17 +86,21 @@ class Tests(Stage):
 
     def decide(self, scores: Scores) -> Decisions:
         """Keep problems with enough tests, and every record that is no code problem; the score is the number."""
-        table = scores.table(["n_tests", "n_distinct"]).combine_chunks()
-        problem = np.asarray(table["n_distinct"].is_valid())
-        distinct = pc.fill_null(table["n_distinct"], 0).to_numpy()
-        given = pc.fill_null(table["n_tests"], 0).to_numpy()
+        parts = [self._counted(batch) for batch in scores.scores(["n_tests", "n_distinct"])]
+        keep = filled(len(scores), np.bool_, [keep for keep, _, _ in parts])
+        reason = pa.chunked_array([reason for _, reason, _ in parts], REASONS)
+        score = filled(len(scores), np.float64, [score for _, _, score in parts])
+        counted = Decisions(keep, reason, score)
+        return judged(scores, counted, ~np.isnan(score), self.min_pass_rate) if self.verify else counted
+
+    def _counted(self, batch: pa.RecordBatch) -> tuple[Flags, pa.DictionaryArray, npt.NDArray[np.float64]]:
+        """Whether each row stays, why, and its number of distinct tests (NaN where it is no code problem)."""
+        problem = np.asarray(batch["n_distinct"].is_valid())
+        distinct = pc.fill_null(batch["n_distinct"], 0).to_numpy()
+        given = pc.fill_null(batch["n_tests"], 0).to_numpy()
         enough = distinct >= self.min_tests
-        counted = Decisions(
-            keep=~problem | enough,
-            reason=_reasons(problem, given, distinct, enough, self.min_tests),
-            score=np.where(problem, distinct, np.nan),
-        )
-        return judged(scores, counted, problem, self.min_pass_rate) if self.verify else counted
+        reason = _reasons(problem, given, distinct, enough, self.min_tests).dictionary_encode()
+        return ~problem | enough, reason, np.where(problem, distinct, np.nan)
 
 
 def test_keys(tests: pa.StructArray) -> pa.StringArray:

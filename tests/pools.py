@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,34 @@ import pyarrow as pa
 import xxhash
 
 from schemas.record import RECORD
-from stages.contract import Decisions, Examiner, Stage, State
+from stages.contract import Decisions, Examiner, R, Stage, State, T
 
 Row = Mapping[str, Any]
 
 
+@dataclass
+class MemoryView:
+    """`View` of a table; rows of records that are read are counted in `pool.fetched`, of the same process."""
+
+    table: pa.Table
+    pool: MemoryPool | None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"table": self.table, "pool": None}
+
+    def read(self, rows: npt.NDArray[np.int64]) -> pa.Table:
+        if self.pool is not None:
+            self.pool.fetched += len(rows)
+        return self.table.take(pa.array(rows))
+
+
 class MemoryPool:
     """`Scores` (and so `Pool`) over tables held in memory, handed out `batch_size` rows at a time."""
+
+    shared: Path | None = None
 
     def __init__(self, records: pa.Table, scores: pa.Table | None = None, batch_size: int = 1000) -> None:
         self.records, self._scores, self.batch_size = records, scores, batch_size
@@ -45,6 +67,15 @@ class MemoryPool:
         assert self._scores is not None
         own = set(self._scores.column_names)
         return pa.table({name: (self._scores if name in own else self.records)[name] for name in columns})
+
+    def views(self, columns: Sequence[str]) -> Iterator[MemoryView]:
+        table = self.table(columns)
+        records = all(name in self.records.column_names for name in columns)
+        for start in range(0, table.num_rows, self.batch_size):
+            yield MemoryView(table.slice(start, self.batch_size), self if records else None)
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        return map(function, tasks)
 
     @property
     def scratch(self) -> Path:

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from pools import records, run, score
 from pydantic import ValidationError
 
+from schemas import room
 from stages.contract import Decisions
 from stages.dedup import Dedup, lsh, near, resolve, spool, verify
 from stages.dedup.lazy import LazyStrings
 from stages.dedup.sketch import Backend, shingles_of
 
 BACKENDS: tuple[Backend, ...] = ("one-permutation", "k-permutation", "datasketch")
-SCRATCH, INIT = verify.scratch, spool.Spool.__init__
+INIT = spool.Spool.__init__
 EVERY_PAIR = {"bands": 128, "rows": 1}
 """With a band per hash a pair of similarity 0.3 is missed once in 10^20 times: LSH drops out of the picture."""
 
@@ -281,13 +282,14 @@ def test_same_answer_whatever_memory_allows(monkeypatch: pytest.MonkeyPatch) -> 
     expected = outcome(run(Dedup(threshold=0.6), table))
     monkeypatch.setattr(verify, "FETCHED", 100)
     monkeypatch.setattr(lsh, "PIECE", 10)
-    monkeypatch.setattr(verify, "threads", lambda: 1)
-    monkeypatch.setattr(near, "threads", lambda: 3)
-    assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table)) == expected
+    monkeypatch.setattr(near, "TASK", 1000)
+    monkeypatch.setattr(near, "RUN", 50)
+    monkeypatch.setattr(room, "SLICE", 16)
+    assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table, batch_size=30)) == expected
     monkeypatch.setattr(near, "_PER_PAIR", 1 << 16)
     monkeypatch.setattr(resolve, "_PER_ROW", 1 << 16)
     monkeypatch.setattr(spool.Spool, "__init__", lambda self, memory: INIT(self, 0))
-    monkeypatch.setattr(verify, "scratch", lambda count, memory: SCRATCH(count, 0))
+    monkeypatch.setattr(room, "LARGE", 0)
     assert outcome(run(Dedup(threshold=0.6, memory_mb=1), table)) == expected
     assert sum(not keep for keep, _, _ in expected) > 100
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +15,19 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.dedup import kernels
+from schemas import room
+from stages.dedup import arrays, kernels, verify
+from stages.dedup.bands import unknown
 from stages.dedup.chars import LETTER, SPACE, make_tables, tables
+from stages.dedup.items import Desk
 from stages.dedup.kernels import Bools, Hashes, Ints, pack, unpack
 from stages.dedup.lsh import best_bands, number_bits, pairs_of_band
+from stages.dedup.resolve import best_first, resolve
 from stages.dedup.shingles import UNITS, Sets, Unit, ascending, shingle
 from stages.dedup.sketch import k_permutation, one_permutation, shingles_of, with_datasketch
 from stages.dedup.spool import Edges, Spool
 from stages.dedup.texts import content_hashes, normalise, strings_of
-from stages.dedup.verify import Loaded, load_sets, similarities
+from stages.dedup.verify import Loaded, Shingling, similarities, write_sets
 
 prose = st.text(st.sampled_from("ab cdÉé ß漢字ไทย+-.,!\n\t\u3000\u0301İΣς😀_9"), max_size=60)
 anything = st.text(max_size=40)
@@ -199,23 +206,37 @@ def test_bands_find_nearly_all_pairs_at_the_threshold(threshold: float) -> None:
         assert (1 - similarity**rows) ** bands <= (1 - similarity**theirs.r) ** theirs.b + 1e-12
 
 
-@given(st.lists(st.lists(st.integers(0, 99), unique=True, min_size=1), min_size=1, max_size=20))
+@dataclass
+class SetsView:
+    """A view whose rows are sets."""
+
+    sets: list[list[int]]
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def read(self, rows: Ints) -> pa.Table:
+        return pa.table({"set": pa.array([self.sets[row] for row in rows], pa.list_(pa.uint64()))})
+
+
+def sets_of(batch: pa.RecordBatch) -> Sets:
+    return Sets(batch["set"].flatten().to_numpy(), batch["set"].offsets.to_numpy().astype(np.int64))
+
+
+@given(st.lists(st.lists(st.integers(0, 99), min_size=1), min_size=1, max_size=20), st.integers(1, 30))
 @settings(deadline=None)
-def test_sets_are_loaded_whole_in_memory_or_not(sets: list[list[int]]) -> None:
-    arrays = [np.sort(np.array(one, dtype=np.uint64)) for one in sets]
-    sizes = np.array([len(one) for one in sets], dtype=np.int32)
-    documents = np.arange(len(sets))[::-1] * 2  # pool rows: every other one, the last first
-    wanted = np.arange(len(sets))[: max(1, len(sets) // 2)][::-1]
-
-    def load(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Sets:
-        assert (np.diff(rows) > 0).all()
-        found = [arrays[len(sets) - 1 - row // 2] for row in rows]
-        return Sets(np.concatenate(found), np.cumsum([0, *map(len, found)]))
-
-    for memory in (0, 1 << 20):
-        values, starts = load_sets(documents[wanted], sizes[wanted], load, memory)
-        for document, start in zip(wanted, starts, strict=True):
-            assert values[start : start + sizes[document]].tolist() == arrays[document].tolist()
+def test_sets_are_written_end_to_end_in_this_process_or_in_a_file(sets: list[list[int]], fetched: int) -> None:
+    wanted = np.arange(0, len(sets), 2)
+    sizes = np.array([len(sets[row]) for row in wanted], np.int32)
+    expected = [value for row in wanted for value in sets[row]] * 2
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "FETCHED", fetched)
+        for desk in (Desk(None), Desk(Path(folder))):
+            values, piece = desk.empty(len(expected) + 5, np.uint64), (SetsView(sets), wanted, sizes)
+            write_sets(Shingling((piece, piece), sets_of, values, 5))
+            assert values.open()[5:].tolist() == expected
+            values.drop()
+        assert not list(Path(folder).iterdir())
 
 
 @given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
@@ -265,12 +286,12 @@ def test_compiled_pair_kernels_equal_those_of_numba(seed: int, n: int, fixed: in
         better, worse = all_pairs(keys[0].copy(), fixed, served, large)
         pairs = np.unique(pack(better, worse))
         alike = [kernels.similarities(values, starts, sizes, pairs, contained) for contained in (False, True)]
-        edges = Edges()
+        edges = Edges(1000)
         for part in np.array_split(np.arange(len(pairs)), 3):
             keys_of = pack(unpack(pairs[part])[1], unpack(pairs[part])[0])
             order = np.argsort(keys_of)
-            edges.add(keys_of[order], alike[0][part][order])
-        resolved = kernels.resolve(edges.keys, edges.similarity, edges.bounds, 0.5, n)
+            edges.add([(keys_of[order], alike[0][part][order])])
+        resolved = resolve(edges, n, 0.5)
         return [
             array.ravel().tolist()
             for array in (keys, served, large, pairs, *alike, *resolved, kernels.components(pairs, n))
@@ -308,10 +329,38 @@ def test_a_spool_gives_back_what_was_put_in(parts: list[list[int]], memory: int)
     assert len(spool) == 0
 
 
-def test_edges_know_their_pairs() -> None:
-    edges = Edges()
-    edges.add(pack(np.array([5, 7]), np.array([1, 2])), np.array([0.5, 0.6]))
-    edges.add(pack(np.array([6]), np.array([0])), np.array([0.7]))
-    assert unpack(edges.unknown(pack(np.array([1, 0, 2, 1]), np.array([5, 6, 9, 7]))))[1].tolist() == [9, 7]
+@pytest.mark.parametrize("memory", [0, 1000])
+def test_edges_are_runs_and_known_pairs_are_left_out(memory: int) -> None:
+    edges = Edges(memory)
+    assert unknown(pack(np.array([5]), np.array([1])), edges.keys, edges.bounds).tolist() == [5 << 32 | 1]
+    edges.add([(pack(np.array([5]), np.array([1])), np.array([0.5])), (pack(np.array([7]), np.array([2])), np.ones(1))])
+    edges.add([(pack(np.array([6]), np.array([0])), np.array([0.7]))])
+    pairs = pack(np.array([5, 6, 9, 7]), np.array([1, 0, 2, 1]))
+    assert unpack(unknown(pairs, edges.keys, edges.bounds))[0].tolist() == [9, 7]
     assert edges.bounds.tolist() == [0, 2, 3]
-    assert edges.similarity.tolist() == [0.5, 0.6, 0.7]
+    assert edges.similarity.tolist() == [0.5, 1.0, 0.7]
+
+
+# --- order ----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(width=16), max_size=40), st.integers(0, 40))
+def test_rows_are_ordered_by_key_and_then_as_they_come(keys: list[float], fixed: int) -> None:
+    fixed = min(fixed, len(keys))
+    for array in (np.array(keys), np.nan_to_num(np.array(keys), posinf=2**31 - 1, neginf=-(2**31)).astype(np.int32)):
+        expected = [*np.argsort(array[:fixed], kind="stable"), *(fixed + np.argsort(array[fixed:], kind="stable"))]
+        assert best_first(array, fixed, len(keys)).tolist() == expected
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
+def test_arrays_worked_on_in_slices_are_those_of_numpy(marks: list[bool]) -> None:
+    marked, numbers = np.array(marks), np.random.default_rng(0).permutation(len(marks)).astype(np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "SLICE", 8)
+        assert arrays.unpacked(arrays.packed(marked), len(marks)).tolist() == marks
+        assert arrays.where(len(marks), lambda part: marked[part]).tolist() == np.flatnonzero(marked).tolist()
+        assert arrays.taken(marked, numbers).tolist() == marked[numbers].tolist()
+        assert arrays.index_of(numbers, len(marks)).tolist() == np.argsort(numbers).tolist()
+        assert (
+            arrays.counts(numbers // 2, len(marks)).tolist() == np.bincount(numbers // 2, minlength=len(marks)).tolist()
+        )

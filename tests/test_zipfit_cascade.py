@@ -34,7 +34,7 @@ class World:
         pilots = pilot_rows(self.ties, np.ones(N, np.bool_))
         first = fit_model(self.cheap[pilots], self.truth[pilots])
         problem = Problem(lambda rows: self.cheap[rows], pivots, exact)
-        plain = rank or Affine(np.ones(N), np.zeros(N))
+        plain = rank or Affine(1.0, np.zeros(N))
         return search(problem, first, first.predict(self.cheap), pilots, self.truth[pilots], plain, k)
 
 
@@ -59,7 +59,7 @@ def test_finds_the_best_with_few_evaluations(k: int, heavy_tail: bool) -> None:
 def test_a_score_that_depends_on_the_row_as_well() -> None:
     world = World(0.2)
     draw = np.random.default_rng(1)
-    rank = Affine(draw.uniform(0.5, 2, N), draw.normal(0, 3, N))
+    rank = Affine(draw.uniform(0.5, 2), draw.normal(0, 3, N))
     assert recall(world.find(200, rank), rank.slope * world.truth + rank.offset, 200) >= 0.995
 
 

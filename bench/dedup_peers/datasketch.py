@@ -24,4 +24,4 @@ for row, sketch in enumerate(MinHash.generator((shingles(t) for t in table["text
     keep.append(not lsh.query(sketch))
     if keep[-1]:
         lsh.insert(row, sketch)
-pq.write_table(table.filter(pa.array(keep)), target)
+pq.write_table(table.filter(pa.array(keep)), target, use_dictionary=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,27 @@ from stages.text import columns_for
 BATCH = 4096
 
 
-class InMemory:
-    """A table of texts and its scores as the pool that `decide` sees."""
+@dataclass
+class Slice:
+    """A view of some rows of a table."""
 
-    def __init__(self, records: pa.Table, scores: pa.Table) -> None:
-        self.records, self.parts = records, scores
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def read(self, rows: IntArray) -> pa.Table:
+        """Rows by position."""
+        return self.table.take(pa.array(rows))
+
+
+class InMemory:
+    """A table of texts and its scores as the pool that `decide` sees; its tasks run in the threads of `pool`."""
+
+    shared = None
+
+    def __init__(self, records: pa.Table, scores: pa.Table, pool: ThreadPoolExecutor) -> None:
+        self.records, self.parts, self.map = records, scores, pool.map
 
     def __len__(self) -> int:
         return int(self.records.num_rows)
@@ -36,6 +53,11 @@ class InMemory:
         """Scores, all or those marked."""
         table = self.table(columns)
         yield from (table if rows is None else table.filter(pa.array(rows))).combine_chunks().to_batches()
+
+    def views(self, columns: Sequence[str]) -> Iterator[Slice]:
+        """Rows, some thousand at a time."""
+        table = self.table(columns)
+        return (Slice(table.slice(start, BATCH)) for start in range(0, len(self), BATCH))
 
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Scores as one table."""
@@ -56,7 +78,7 @@ def main(path: str, out: str, what: str) -> None:
     parts = [read.slice(k, BATCH).combine_chunks().to_batches()[0] for k in range(0, n, BATCH)]
     with ThreadPoolExecutor(2) as pool:
         scores = pa.Table.from_batches(list(pool.map(lambda part: stage.score(part, {}), parts)))
-    decisions = stage.decide(InMemory(records, scores))  # type: ignore[arg-type]
+        decisions = stage.decide(InMemory(records, scores, pool))  # type: ignore[arg-type]
     pq.write_table(table.filter(pa.array(decisions.keep)), out, use_dictionary=False)
 
 

@@ -23,4 +23,4 @@ if kind == "RMinHash":
     keep = RMinHashDeduplicator(threshold=float(threshold), num_perm=128, use_lsh=True).add_pairs(pairs)
 else:
     keep = CMinHashDeduplicator(threshold=float(threshold), num_perm=128).add_pairs(pairs)
-pq.write_table(table.filter(pa.array(keep)), target)
+pq.write_table(table.filter(pa.array(keep)), target, use_dictionary=False)

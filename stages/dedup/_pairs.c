@@ -61,12 +61,6 @@ API i64 dedup_join(const u64 *pairs, i64 n, i32 *parent) {
     return 0;
 }
 
-API i64 dedup_place(const u64 *values, const i64 *at, i64 rows, const i64 *starts, u64 *out) {
-    for (i64 k = 0; k < rows; k++)
-        memcpy(out + starts[k], values + at[k], (size_t)(at[k + 1] - at[k]) * sizeof *values);
-    return 0;
-}
-
 /* Similarity of packed pairs; the set of document `i` is `values[starts[i]:starts[i] + sizes[i]]`, ascending. */
 API i64 dedup_similarities(const u64 *values, const i64 *starts, const i32 *sizes, const u64 *pairs, i64 n,
                             i64 contained, double *out) {

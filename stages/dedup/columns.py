@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.dedup.arrays import full
 from stages.dedup.joined import Joined
 from stages.dedup.kernels import Bools, Floats, Numbers
 
@@ -23,7 +24,7 @@ class Sources(NamedTuple):
 
 def numbers(rows: Joined, name: str) -> Numbers:
     """A column of small integers, 0 where there is none."""
-    out = np.zeros(len(rows), np.int32)
+    out = full(len(rows), 0, np.int32)
     for part, column in _placed(rows.column(name)):
         out[part] = pc.fill_null(column.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
     return out
@@ -31,7 +32,7 @@ def numbers(rows: Joined, name: str) -> Numbers:
 
 def present(rows: Joined, name: str) -> Bools:
     """Whether a row has a value in the column."""
-    out = np.zeros(len(rows), np.bool_)
+    out = full(len(rows), 0, np.bool_)
     for part, column in _placed(rows.column(name)):
         out[part] = np.asarray(column.is_valid())
     return out
@@ -39,7 +40,7 @@ def present(rows: Joined, name: str) -> Bools:
 
 def best_scores(rows: Joined, name: str) -> Floats:
     """A score of an earlier stage, which only the last pool has; -inf where a row has none."""
-    out = np.full(len(rows), -np.inf)
+    out = full(len(rows), -np.inf, np.float64)
     pool, start = rows.pools[-1], int(rows.starts[-2])
     for part, column in _placed((batch[name] for batch in pool.scores([name])), start):
         out[part] = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy(zero_copy_only=False)
@@ -49,8 +50,8 @@ def best_scores(rows: Joined, name: str) -> Floats:
 def sources(rows: Joined) -> Sources:
     """The source of every row."""
     known: dict[str, int] = {}
-    codes = np.zeros(len(rows), np.int32)
-    for part, column in _placed(batch["source"] for batch in rows.scores(["source"])):
+    codes = full(len(rows), 0, np.int32)
+    for part, column in _placed(rows.column("source")):
         codes[part] = _codes(column, known)
     return Sources(codes, list(known))
 

@@ -354,14 +354,6 @@ def join(pairs: Hashes, parent: Numbers) -> None:
 
 
 @jit
-def place(values: Hashes, offsets: Offsets, starts: Ints, out: Hashes) -> None:
-    """Copy set `k` to `out[starts[k]:]`."""
-    for k in range(len(starts)):
-        for i in range(offsets[k], offsets[k + 1]):
-            out[starts[k] + i - offsets[k]] = values[i]
-
-
-@jit
 def similarities(values: Hashes, starts: Ints, sizes: Numbers, pairs: Hashes, contained: bool) -> Floats:
     """See `kernels.similarities`."""
     out = np.zeros(len(pairs), dtype=np.float64)

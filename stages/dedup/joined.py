@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from stages.contract import BoolArray, IntArray, Scores
+from stages.contract import IntArray, Scores, View
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Joined:
@@ -20,16 +25,25 @@ class Joined:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def scores(self, columns: Sequence[str], rows: BoolArray | None = None) -> Iterator[pa.RecordBatch]:
-        """Score columns of every row (or of those that `rows` marks), in order, part by part."""
-        for pool, start in zip(self.pools, self.starts[:-1], strict=True):
-            if len(pool):
-                yield from pool.scores(columns, None if rows is None else rows[start : start + len(pool)])
+    @property
+    def shared(self) -> Path | None:
+        """Where tasks and this process find the same files, None if tasks run in this process."""
+        return self.pools[-1].shared
+
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """Results in the order of the tasks."""
+        return self.pools[-1].map(function, tasks)
+
+    def views(self, columns: Sequence[str]) -> Iterator[tuple[slice, View]]:
+        """The rows in pieces that tasks can read."""
+        for pool, start in zip(self.pools, self.starts[:-1].tolist(), strict=True):
+            for view in pool.views(columns) if len(pool) else ():
+                yield slice(start, start + len(view)), view
+                start += len(view)
 
     def column(self, name: str) -> Iterator[pa.Array]:
-        """A small score column of every row, in order; held whole for a moment."""
-        for pool in self.pools:
-            yield from pool.table([name])[name].chunks if len(pool) else ()
+        """A score column of every row, in order, part by part."""
+        return (batch[name] for pool in self.pools if len(pool) for batch in pool.scores([name]))
 
     def fetch(self, rows: IntArray, columns: Sequence[str]) -> pa.Table:
         """Record columns of the named rows, which ascend."""
@@ -40,13 +54,3 @@ class Joined:
             if cuts[k] < cuts[k + 1]
         ]
         return pa.concat_tables(parts or [self.pools[-1].fetch(rows, columns)])
-
-    def named(self, column: str, rows: IntArray) -> pa.StringArray:
-        """A text column of the named rows, in any order, read in one pass that holds only what is asked for."""
-        wanted, inverse = np.unique(rows, return_inverse=True)
-        found, start = [pa.array([], pa.string())], 0
-        for batch in self.scores([column]):
-            first, last = np.searchsorted(wanted, [start, start + batch.num_rows])
-            found.append(batch[column].cast(pa.string()).take(pa.array(wanted[first:last] - start)))
-            start += batch.num_rows
-        return pa.concat_arrays(found).take(pa.array(inverse))

@@ -154,14 +154,6 @@ def roots(parent: Numbers) -> Numbers:
     return parent
 
 
-def place(values: Hashes, offsets: Offsets, starts: Ints, out: Hashes) -> None:
-    """Copy set `k` of (values, offsets) to `out[starts[k]:]`."""
-    if native() is None:
-        _jitted().place(values, offsets, starts, out)
-    else:
-        _call("place", values, offsets, len(starts), starts, out)
-
-
 def similarities(values: Hashes, starts: Ints, sizes: Numbers, pairs: Hashes, contained: bool) -> Floats:
     """Real similarity of packed pairs of documents; that of document `i` is `values[starts[i]:][:sizes[i]]`, ascending.
 
@@ -175,19 +167,18 @@ def similarities(values: Hashes, starts: Ints, sizes: Numbers, pairs: Hashes, co
 
 
 def resolve(
-    edges: Hashes, similarity: Floats, bounds: Ints, threshold: float, n: int
-) -> tuple[Numbers, Numbers, Floats]:
-    """Survivor, nearest kept document (-1 for none) and similarity to the one or the other, of `n` documents.
+    edges: Hashes, similarity: Floats, bounds: Ints, threshold: float, survivor: Numbers, nearest: Numbers, best: Floats
+) -> None:
+    """Find out the survivor of every document, the nearest kept document, and the similarity to the one or the other.
 
-    `edges` are packed (worse, better), in ascending runs: run `r` is `bounds[r]` to `bounds[r + 1]`.
+    `edges` are packed (worse, better), in ascending runs: run `r` is `bounds[r]` to `bounds[r + 1]`. The last three
+    arrays are given as for documents that were not compared: themselves, -1 and 0.
     """
-    survivor, nearest, best = np.arange(n, dtype=np.int32), np.full(n, -1, np.int32), np.zeros(n)
     if native() is None:
         order = np.argsort(edges, kind="stable")
         _jitted().resolve(edges, similarity, order, threshold, survivor, nearest, best)
     else:
         _call("resolve", edges, similarity, bounds, len(bounds) - 1, threshold, survivor, nearest, best)
-    return survivor, nearest, best
 
 
 def pack(high: npt.NDArray[np.integer], low: npt.NDArray[np.integer]) -> Hashes:

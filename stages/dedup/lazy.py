@@ -1,12 +1,16 @@
-"""A column of strings that is made a slice at a time, so that it is never whole in memory."""
+"""Columns of strings that are never whole in memory: made a slice at a time, or in a file."""
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, overload
 
+import numpy as np
 import pyarrow as pa
+
+from schemas.room import room
 
 
 class LazyStrings(Sequence[str | None]):
@@ -45,3 +49,19 @@ class LazyStrings(Sequence[str | None]):
         if self._whole is None:
             self._whole = self.slice()
         return self._whole
+
+
+def kept_strings(count: int, parts: Iterable[pa.StringArray]) -> pa.LargeStringArray:
+    """`count` strings, given part by part and none of them null, in an array that lies in an unnamed file."""
+    offsets, end = room(count + 1, np.int64), 0
+    offsets[0] = 0
+    with tempfile.TemporaryFile() as file:
+        for part in parts:
+            _, ends, data = part.cast(pa.large_string()).buffers()
+            at = np.frombuffer(ends, np.int64)[part.offset : part.offset + len(part) + 1]
+            offsets[end + 1 : end + len(part) + 1] = at[1:] - at[0] + offsets[end]
+            end += len(part)
+            if len(part):
+                file.write(memoryview(data)[at[0] : at[-1]])
+        data = np.memmap(file, np.uint8, "r") if offsets[end] else np.empty(0, np.uint8)
+    return pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(data))

@@ -1,209 +1,193 @@
 """Near copies: band the signatures, compare what shares a bucket for real, resolve around the survivors.
 
-Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. Signatures are
-streamed once; band keys, candidate pairs and shingle sets of more than `Plan.memory` bytes go through temporary
-files. What stays in memory is a few 32-bit integers per document and 16 bytes per compared pair.
+Documents are numbered by survivor rank, 0 the most wanted; those of earlier releases come first. The work is done by
+tasks (`bands.py`, `verify.py`) that read what they need from files, on whatever node they run: nowhere are all
+signatures, candidate pairs or shingle sets together. What comes back are the pairs that were compared. What grows with
+the pool is in files beyond a few megabytes, here and in tasks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from stages.dedup import kernels
+from schemas.room import room, slices
+from stages.dedup.arrays import full, index_of, packed, span, unpacked
+from stages.dedup.bands import RANGES, Banding, Bucketing, candidates, range_starts, write_keys
+from stages.dedup.items import PAGE, Desk, Item, aligned
 from stages.dedup.joined import Joined
-from stages.dedup.kernels import Bools, Floats, Hashes, Ints, Numbers, Signatures, pack, unpack
-from stages.dedup.lsh import LEADERS, number_bits, pairs_of_band
+from stages.dedup.kernels import Bools, Ints, Numbers
+from stages.dedup.lsh import LEADERS, number_bits
 from stages.dedup.resolve import Outcome, resolve
-from stages.dedup.spool import Edges, Spool
-from stages.dedup.verify import Load, Similarity, load_sets, threads
+from stages.dedup.spool import Edges
+from stages.dedup.verify import Comparing, Piece, Shingler, Shingling, Similarity, compared, write_sets
 
 ROUNDS: Final = 16
 """How often large buckets get new leaders; only buckets full of documents that differ need more than two."""
-_RANGES: Final = 4_096
+TASK: Final = 1 << 21
+"""Shingles of the documents that a task reads, about, where each document counts as `_PER_TEXT` more."""
+RUN: Final = 1 << 17
+"""Pairs, once for each band that finds them, that a task compares, about."""
+_PER_TEXT: Final = 64
 _PER_PAIR: Final = 48
 """Bytes that sorting and comparing take for a pair."""
 
 
 class Plan(NamedTuple):
     """What near copies depend on: bands, rows per band, the similarity and its threshold, how many documents (the
-    first) are kept whatever they resemble, how to load shingle sets, and how many bytes to work in."""
+    first) are kept whatever they resemble, how shingle sets are made of which columns, and how many bytes to work in.
+    """
 
     bands: int
     rows: int
     similarity: Similarity
     threshold: float
     fixed: int
-    load: Load
+    shingler: Shingler
+    columns: Sequence[str]
     memory: int
 
 
 def near_survivors(rows: Joined, documents: Numbers, sizes: Numbers, plan: Plan) -> Outcome:
     """`resolve` for the rows `documents`, given best first, with `sizes` distinct shingles each."""
-    n, edges = len(documents), Edges()
-    finder = _Finder(rows, documents, sizes, plan)
-    active = np.ones(n, dtype=np.bool_)
-    outcome = resolve(edges, n, plan.threshold)
+    n, active = len(documents), None
+    outcome = Outcome.alone(n)
+    if not n:
+        return outcome
+    search = _Search(rows, documents, sizes, plan)
     for _ in range(ROUNDS):
-        pairs, more = finder.pairs(active, edges)
-        _compare(pairs, documents, sizes, plan, edges)
-        outcome = resolve(edges, n, plan.threshold)
-        active = finder.large & (outcome.survivor == np.arange(n))
+        more = search.round(active)
+        outcome = resolve(search.edges, n, plan.threshold)
+        active = search.large()
+        for part in slices(n):
+            active[part] &= outcome.survivor[part] == span(part)
         if not more or not active.any():
             break
     return outcome
 
 
-class _Finder:
-    """Finds candidate pairs round by round; remembers who has led which large bucket."""
+class _Search:
+    """Finds and compares pairs round by round; remembers who has led which large bucket."""
 
     def __init__(self, rows: Joined, documents: Numbers, sizes: Numbers, plan: Plan) -> None:
-        self._sizes, self._plan = sizes, plan
-        self._bits = number_bits(len(sizes))
-        self._keys = self._banded(rows, documents)
-        self._leaders: list[Ints] = [np.empty(0, dtype=np.int64)] * plan.bands
+        self._rows, self._plan, self._desk = rows, plan, Desk(rows.shared)
+        self._n, self._bits = len(documents), number_bits(len(documents))
+        self._number, self._sizes, self._sent_sizes = index_of(documents, len(rows)), sizes, self._desk.put(sizes)
+        self._starts = room(self._n, np.int64)
+        self._leaders = [np.empty(0, np.int32)] * plan.bands
         self._most = 1  # one leader is enough where all are alike; who differs from it meets more
-        self._lock = Lock()
-        self.large = np.zeros(len(sizes), dtype=np.bool_)
+        self._large = packed(np.zeros(self._n, np.bool_))
+        self.edges = Edges(plan.memory // 16)
+        self._keys, self._spans = self._banded()
 
-    def pairs(self, active: Bools, known: Edges) -> tuple[Spool, bool]:
-        """Packed pairs (better, worse) among the active documents, and whether a large bucket got new leaders.
+    def large(self) -> Bools:
+        """The documents that have been in a large bucket, in an array of the caller's own."""
+        return unpacked(self._large, self._n)
 
-        A pair comes once for every band that it shares, those of `known` do not.
+    def round(self, active: Bools | None) -> bool:
+        """Compare the pairs among the active documents (None: all), and say whether a large bucket got new leaders.
+
+        Pairs that were compared in an earlier round are not among them.
         """
-        found = Spool(self._plan.memory // 8)
-        with ThreadPoolExecutor(min(threads(), self._plan.bands)) as pool:
-            more = sum(pool.map(lambda band: self._band(band, active, known, found), range(self._plan.bands)))
+        known, marks = self._desk.put(self.edges.keys), None if active is None else self._desk.put(active)
+        pairs, counts, touched = list[Item](), np.zeros(RANGES, np.int64), np.zeros_like(self._large)
+        before = sum(map(len, self._leaders))
+        for band, found in enumerate(self._rows.map(candidates, self._bucketings(known, marks))):
+            pairs.append(found.pairs)
+            counts += found.counts
+            touched |= found.touched
+            self._large |= found.large
+            self._leaders[band] = found.leaders
         self._most = LEADERS
-        return found, more > 0
+        if counts.any():
+            self._compare(pairs, counts, unpacked(touched, self._n))
+        for item in (known, *pairs, *([marks] if marks else [])):
+            item.drop()
+        return sum(map(len, self._leaders)) > before
 
-    def _band(self, band: int, active: Bools, known: Edges, found: Spool) -> int:
-        """Add the pairs of one band; returns how many leaders are new."""
-        keys = _of(self._keys[band].all(), active, self._bits)
-        served = np.zeros(len(active), np.bool_)
-        served[self._leaders[band]] = True
-        before = len(self._leaders[band])
-        for pairs in pairs_of_band(keys, self._bits, self._plan.fixed, served, self.large, self._most):
-            fresh = known.unknown(pairs[self._similar_sizes(pairs)])
-            with self._lock:
-                found.append(fresh)
-        self._leaders[band] = np.flatnonzero(served)
-        return len(self._leaders[band]) - before
+    def _banded(self) -> tuple[Item, Ints]:
+        """The keys of all documents, and the (start, count) of what each task wrote, for the first band."""
+        plan, spans, everybody = self._plan, list[tuple[int, int]](), full(self._n, 1, np.bool_)
+        keys = self._desk.empty(plan.bands * self._n + self._gaps(everybody), np.uint64)
 
-    def _similar_sizes(self, pairs: Hashes) -> Bools:
-        """Pairs that can reach the threshold at all: what both have in common is at most all of the smaller set."""
-        better, worse = unpack(pairs)
-        a, b = self._sizes[better], self._sizes[worse]
-        most = b if self._plan.similarity == "containment" else np.maximum(a, b)
-        return np.asarray(np.minimum(a, b) >= self._plan.threshold * most - 1e-9)
+        def tasks() -> Iterator[Banding]:
+            start = 0
+            for pieces in self._pieces(["signature"], everybody):
+                yield Banding(tuple(pieces), plan.bands, plan.rows, self._bits, keys, start)
+                spans.append((start, sum(len(rows) for _, rows, _ in pieces)))
+                start = aligned(start + plan.bands * spans[-1][1])
 
-    def _banded(self, rows: Joined, documents: Numbers) -> list[Spool]:
-        """The keys of every band."""
-        plan, start = self._plan, 0
-        spools = [Spool(plan.memory // 4 // plan.bands) for _ in range(plan.bands)]
-        number = index_of(documents, len(rows))
-        for batch in rows.scores(["signature"], number >= 0):
-            numbers, start = _next_numbers(number, start, batch.num_rows)
-            keys = kernels.band_keys(signature_values(batch["signature"]), numbers, plan.bands, plan.rows, self._bits)
-            for spool, values in zip(spools, keys, strict=True):
-                spool.append(values)
-        return spools
+        for _ in self._rows.map(write_keys, tasks()):
+            pass
+        return keys, np.array(spans)
 
+    def _bucketings(self, known: Item, active: Item | None) -> Iterator[Bucketing]:
+        plan = self._plan
+        for band in range(plan.bands):
+            spans = self._spans @ np.array([[1, 0], [band, 1]])  # (start + band * count, count)
+            yield Bucketing(
+                self._keys, spans, self._sent_sizes, active,
+                self._leaders[band], known, self.edges.bounds, plan.fixed, self._most, plan.similarity,
+                plan.threshold, plan.memory // 16, self._desk,
+            )  # fmt: skip
 
-def _next_numbers(number: Numbers, start: int, count: int) -> tuple[Numbers, int]:
-    """The next `count` numbers from row `start` on that are not below 0, and the row behind them."""
-    stop, found = start, np.empty(0, np.int32)
-    while len(found) < count:
-        stop = min(len(number), stop + 2 * (count - len(found)))
-        found = number[start:stop]
-        found = found[found >= 0]
-    if len(found) > count:
-        at = np.flatnonzero(number[start:stop] >= 0)[count]
-        return found[:count], start + int(at)
-    return found, stop
+    def _compare(self, pairs: list[Item], counts: Ints, touched: Bools) -> None:
+        """Add the pairs with their real similarity to `edges`; every text that is part of one is read once."""
+        values = self._desk.empty(self._weight(touched)[1] + self._gaps(touched), np.uint64)
+        for _ in self._rows.map(write_sets, self._shinglings(values, touched)):
+            pass
+        starts = self._desk.put(self._starts)
+        self.edges.add(self._rows.map(compared, self._comparings(tuple(pairs), counts, values, starts)))
+        for item in (values, starts):
+            item.drop()
 
+    def _shinglings(self, values: Item, touched: Bools) -> Iterator[Shingling]:
+        start = 0
+        for pieces in self._pieces(self._plan.columns, touched):
+            yield Shingling(
+                tuple((view, rows, self._sizes[numbers]) for view, rows, numbers in pieces),
+                self._plan.shingler, values, start,
+            )  # fmt: skip
+            for _, _, numbers in pieces:
+                ends = start + np.cumsum(self._sizes[numbers], dtype=np.int64)
+                self._starts[numbers], start = ends - self._sizes[numbers], int(ends[-1])
+            start = aligned(start)
 
-def _of(keys: Hashes, active: Bools, bits: int) -> Hashes:
-    """The keys of active documents."""
-    if active.all():
-        return keys
-    return keys[active[(keys & np.uint64((1 << bits) - 1)).astype(np.int64)]]
+    def _comparings(self, pairs: tuple[Item, ...], counts: Ints, values: Item, starts: Item) -> Iterator[Comparing]:
+        """Tasks of about equal size; one's pairs come before the next one's."""
+        limit = max(1, min(RUN, self._plan.memory // 4 // _PER_PAIR))
+        firsts = np.unique(np.cumsum(counts) // limit, return_index=True)[1].tolist()
+        bounds = range_starts(self._n)
+        for first, last in pairwise([*firsts, RANGES]):
+            if counts[first:last].any():
+                low, high = bounds[first], bounds[last]
+                yield Comparing(pairs, low, high, values, starts, self._sent_sizes, self._plan.similarity)
 
+    def _pieces(self, columns: Sequence[str], wanted: Bools) -> Iterator[list[Piece]]:
+        """The wanted documents in pool order, as much as a task should read at a time."""
+        pieces, weight = list[Piece](), 0
+        for part, view in self._rows.views(columns):
+            numbers = self._number[part]
+            rows = np.flatnonzero((numbers >= 0) & wanted[numbers])
+            if not len(rows):
+                continue
+            pieces.append((view, rows, numbers[rows]))
+            weight += _PER_TEXT * len(rows) + int(self._sizes[numbers[rows]].sum(dtype=np.int64))
+            if weight >= TASK:
+                yield pieces
+                pieces, weight = [], 0
+        if pieces:
+            yield pieces
 
-def index_of(numbers: Numbers, n: int) -> Numbers:
-    """For each of `n` numbers its position in `numbers`, -1 for those that are not there."""
-    out = np.full(n, -1, dtype=np.int32)
-    out[numbers] = np.arange(len(numbers), dtype=np.int32)
-    return out
+    def _weight(self, wanted: Bools) -> tuple[int, int]:
+        """How many documents are wanted, and the number of their shingles."""
+        shingles = (int(self._sizes[part].sum(dtype=np.int64, where=wanted[part])) for part in slices(self._n))
+        return int(np.count_nonzero(wanted)), sum(shingles)
 
-
-def signature_values(column: pa.FixedSizeBinaryArray) -> Signatures:
-    """A column of fixed-size signatures as an array of shape (rows, hashes)."""
-    width = column.type.byte_width
-    data = np.frombuffer(column.buffers()[1], dtype=np.uint8, count=len(column) * width, offset=column.offset * width)
-    return data.view(np.uint32).reshape(len(column), width // 4)
-
-
-def _compare(pairs: Spool, documents: Numbers, sizes: Numbers, plan: Plan, edges: Edges) -> None:
-    """Add the pairs with their real similarity to `edges`, and close `pairs`.
-
-    Connected documents lie side by side, and pairs are compared in that order, so that memory is used in turn.
-    """
-    component = _components(pairs, len(documents))
-    touched = np.flatnonzero(component >= 0).astype(np.int32)
-    wanted: Numbers = touched[np.argsort(component[touched], kind="stable")]
-    del component
-    if not len(wanted):
-        return
-    place = index_of(wanted, len(documents))
-    values, starts = load_sets(documents[wanted], sizes[wanted], plan.load, plan.memory // 2)
-    for keys in _runs(pairs, place, len(wanted), plan.memory // 4):
-        worse, better = unpack(keys)
-        placed = pack(place[better], place[worse])
-        edges.add(keys, _similar(values, starts, sizes[wanted], placed, plan.similarity == "containment"))
-
-
-def _similar(values: Hashes, starts: Ints, sizes: Numbers, pairs: Hashes, contained: bool) -> Floats:
-    parts = np.array_split(pairs, threads())
-    with ThreadPoolExecutor(len(parts)) as pool:
-        found = pool.map(lambda part: kernels.similarities(values, starts, sizes, part, contained), parts)
-        return np.concatenate(list(found))
-
-
-def _components(pairs: Spool, n: int) -> Numbers:
-    """The smallest member of each document's connected component, -1 for documents in no pair."""
-    parent, touched = np.arange(n, dtype=np.int32), np.zeros(n, np.bool_)
-    for block in pairs.blocks():
-        kernels.join(block, parent)
-        for half in unpack(block):
-            touched[half] = True
-    parent = kernels.roots(parent)
-    parent[~touched] = -1
-    return parent
-
-
-def _runs(pairs: Spool, place: Numbers, n: int, memory: int) -> Iterator[Hashes]:
-    """The distinct pairs as packed (worse, better), in ascending runs; a run's better documents lie close by."""
-    counts = np.zeros(_RANGES, np.int64)
-    width = -(-n // _RANGES)
-    for block in pairs.blocks():
-        counts += np.bincount(place[unpack(block)[0]] // width, minlength=_RANGES)
-    run_of = np.cumsum(counts) * _PER_PAIR // max(memory, 1)
-    run_of -= run_of[0]
-    run_of = np.unique(run_of, return_inverse=True)[1]
-    spools = [Spool(0 if run_of[-1] else memory) for _ in range(int(run_of[-1]) + 1)]
-    for block in pairs.blocks():
-        better, worse = unpack(block)
-        run = run_of[place[better] // width]
-        keys = pack(worse, better)
-        for k in np.unique(run):
-            spools[k].append(keys[run == k])
-    pairs.close()
-    for spool in spools:
-        yield np.unique(spool.all())
-        spool.close()
+    def _gaps(self, wanted: Bools) -> int:
+        """Hashes that fit between those of `_pieces`, at the most: each begins a page."""
+        documents, shingles = self._weight(wanted)
+        return ((_PER_TEXT * documents + shingles) // TASK + 1) * (PAGE // 8)

@@ -9,7 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.room import room, slices
 from stages.contract import Decisions
+from stages.dedup.arrays import counts, full, span, where
 from stages.dedup.columns import sources
 from stages.dedup.joined import Joined
 from stages.dedup.kernels import Bools, Numbers
@@ -28,22 +30,23 @@ EARLIER: Final = " of an earlier release"
 class Story(NamedTuple):
     """What reasons and details are made from, a slice of rows at a time.
 
-    `found` and `exact` are about all rows, the first `fixed` of which are of earlier releases; `size` counts the rows
+    `found` is about all rows, the first `fixed` of which are of earlier releases, and so is `leader`, the best row with
+    the same text; `size` counts the rows
     of this run around each survivor, itself included; `ids` are the record ids of the rows `named`, which ascend.
     """
 
     found: Outcome
-    exact: Bools
+    leader: Numbers
     comparable: Bools
     size: Numbers
     fixed: int
     named: Numbers
-    ids: pa.StringArray
+    ids: pa.LargeStringArray
 
     def reasons(self, start: int, stop: int) -> pa.StringArray:
         """Why the rows of this run from `start` to `stop` stay or go."""
         own = np.arange(start, stop) + self.fixed
-        survivor, exact = self.found.survivor[own], self.exact[own]
+        survivor, exact = self.found.survivor[own], self._exact(own)
         size = self.size[survivor]
         keep, earlier = survivor == own, survivor < self.fixed
         survives = pc.binary_join_element_wise("kept: survivor of", pa.array(size).cast(pa.string()), " ")
@@ -83,12 +86,17 @@ class Story(NamedTuple):
         if not len(self.named):
             return pa.nulls(len(rows), pa.string())
         at = np.minimum(np.searchsorted(self.named, rows), len(self.named) - 1)
-        return self.ids.take(pa.array(at, mask=self.named[at] != rows))
+        return self.ids.take(pa.array(at, mask=self.named[at] != rows)).cast(pa.string())
+
+    def _exact(self, own: npt.NDArray[np.int64]) -> Bools:
+        """Which rows are exact copies of their survivor."""
+        survivor = self.found.survivor[own]
+        return np.asarray((survivor == self.leader[own]) & (survivor != own))
 
     def _clusters(self, own: npt.NDArray[np.int64]) -> pa.StringArray:
         survivor = self.found.survivor[own]
         keep = survivor == own
-        kind = np.where(keep, 0, np.where(self.exact[own], 1, 2))
+        kind = np.where(keep, 0, np.where(self._exact(own), 1, 2))
         similarity = np.where(keep, 1.0, self.found.similarity[own]).round(6)
         return pc.binary_join_element_wise(
             '"cluster": "', pc.fill_null(self.id_of(survivor), ""),
@@ -105,47 +113,54 @@ class Story(NamedTuple):
 def decisions(found: Outcome, leader: Numbers, comparable: Bools, fixed: int, rows: Joined) -> Decisions:
     """Decisions about the rows of this run; the first `fixed` rows are there to be named, not decided about."""
     n, size = len(rows) - fixed, _sizes(found, fixed)
-    own = np.arange(fixed, len(rows), dtype=np.int32)
-    survivor = found.survivor[fixed:]
-    keep, earlier = survivor == own, survivor < fixed
-    exact = (found.survivor == leader) & (found.survivor != np.arange(len(rows), dtype=np.int32))
     named = _named(found, size, fixed)
-    story = Story(found, exact, comparable, size, fixed, named, named_ids(rows, named, fixed))
+    story = Story(found, leader, comparable, size, fixed, named, named_ids(rows, named, fixed))
+    keep, score, related = room(n, np.bool_), room(n, np.float64), room(n, np.int64)
+    for part in slices(n):
+        own = span(part) + fixed
+        survivor, similarity = found.survivor[own], found.similarity[own]
+        keep[part] = survivor == own
+        score[part] = np.where(keep[part] & (found.nearest[own] < 0), np.nan, similarity)
+        related[part] = np.where(keep[part] | (survivor < fixed), -1, survivor - fixed)
     return Decisions(
         keep=keep,
         reason=LazyStrings(n, story.reasons),
-        score=np.where(keep & (found.nearest[fixed:] < 0), np.nan, found.similarity[fixed:]),
-        related=np.where(keep | earlier, -1, survivor - fixed).astype(np.int64),
+        score=score,
+        related=related,
         related_id=LazyStrings(n, story.earlier_ids) if fixed else None,
         detail=LazyStrings(n, story.details),
-        warnings=(*_source_warnings(keep | earlier, fixed, rows), *_cluster_warnings(keep, story)),
+        warnings=(*_source_warnings(story, rows), *_cluster_warnings(keep, story)),
     )
 
 
 def _sizes(found: Outcome, fixed: int) -> Numbers:
     """Rows of this run around each survivor, itself included."""
-    counts = np.bincount(found.survivor[fixed:], minlength=len(found.survivor)).astype(np.int32)
-    counts[:fixed] += 1
-    return counts
+    size = counts(found.survivor[fixed:], len(found.survivor))
+    size[:fixed] += 1
+    return size
 
 
 def _named(found: Outcome, size: Numbers, fixed: int) -> Numbers:
     """Rows whose record id is part of what is said about another one, or of a group: ascending."""
-    wanted = np.zeros(len(size), np.bool_)
-    nearest, survivor = found.nearest[fixed:], found.survivor[fixed:]
-    wanted[nearest[nearest >= 0]] = True
-    wanted[survivor[size[survivor] > 1]] = True
-    return np.flatnonzero(wanted).astype(np.int32)
+    wanted = full(len(size), 0, np.bool_)
+    for part in slices(len(size) - fixed):
+        nearest, survivor = found.nearest[fixed:][part], found.survivor[fixed:][part]
+        wanted[nearest[nearest >= 0]] = True
+        wanted[survivor[size[survivor] > 1]] = True
+    return where(len(size), lambda part: wanted[part])
 
 
-def _source_warnings(keep: Bools, fixed: int, rows: Joined) -> list[str]:
-    found = sources(rows)
-    codes, names = found.codes[fixed:], found.names
-    total = np.bincount(codes, minlength=len(names))
-    lost = np.bincount(codes[~keep], minlength=len(names))
+def _source_warnings(story: Story, rows: Joined) -> list[str]:
+    found, fixed = sources(rows), story.fixed
+    total, lost = np.zeros(len(found.names), np.int64), np.zeros(len(found.names), np.int64)
+    for part in slices(len(rows) - fixed):
+        own = span(part) + fixed
+        survivor, codes = story.found.survivor[own], found.codes[own]
+        total += np.bincount(codes, minlength=len(total))
+        lost += np.bincount(codes[(survivor != own) & (survivor >= fixed)], minlength=len(total))
     return [
         f"source '{name}' loses {lost[k]:,} of {total[k]:,} rows ({lost[k] / total[k]:.0%}) as duplicates"
-        for k, name in enumerate(names)
+        for k, name in enumerate(found.names)
         if total[k] >= MIN_SOURCE and lost[k] > SOURCE_SHARE * total[k]
     ]
 
@@ -154,7 +169,7 @@ def _cluster_warnings(keep: Bools, story: Story) -> list[str]:
     if len(keep) < MIN_POOL:
         return []
     size = story.size[story.fixed :]
-    big = np.flatnonzero(keep & (size > CLUSTER_SHARE * len(keep)))
+    big = where(len(keep), lambda part: keep[part] & (size[part] > CLUSTER_SHARE * len(keep)))
     order = big[np.argsort(-size[big], kind="stable")[:5]]
     ids = story.id_of(order + story.fixed).to_pylist()
     more = f" (and {len(big) - 5} more such clusters)" if len(big) > 5 else ""

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from schemas.room import room, slices
 from stages.dedup import kernels
-from stages.dedup.kernels import Floats, Hashes, Ints, Numbers
+from stages.dedup.arrays import full, identity, index_of, span
+from stages.dedup.kernels import Floats, Hashes, Numbers
 from stages.dedup.spool import Edges, Spool
 
 _PER_ROW = 96
@@ -27,20 +29,27 @@ class Outcome(NamedTuple):
     @classmethod
     def alone(cls, n: int) -> Outcome:
         """Of `n` documents that were not compared."""
-        return cls(np.arange(n, dtype=np.int32), np.full(n, -1, np.int32), np.zeros(n))
+        return cls(identity(n), full(n, -1, np.int32), full(n, 0, np.float64))
 
     def of_rows(self, documents: Numbers, n_rows: int) -> Outcome:
         """The same for the pool's rows, where document `i` is row `documents[i]`; other rows were not compared."""
         out = Outcome.alone(n_rows)
-        out.survivor[documents], out.similarity[documents] = documents[self.survivor], self.similarity
-        out.nearest[documents] = np.where(self.nearest < 0, -1, documents[self.nearest])
+        for part in slices(len(documents)):
+            rows, nearest = documents[part], self.nearest[part]
+            out.survivor[rows], out.similarity[rows] = documents[self.survivor[part]], self.similarity[part]
+            out.nearest[rows] = np.where(nearest < 0, -1, documents[nearest])
         return out
 
     def spread(self, leader: Numbers) -> Outcome:
-        """What became of leaders, for every row: an exact copy of a survivor has a similarity of 1 to it."""
-        survivor, rows = self.survivor[leader], np.arange(len(leader), dtype=np.int32)
-        similarity = np.where((survivor == leader) & (survivor != rows), 1.0, self.similarity[leader])
-        return Outcome(survivor, np.where(survivor == rows, self.nearest, -1).astype(np.int32), similarity)
+        """What became of leaders, now for every row: an exact copy of a survivor has a similarity of 1 to it."""
+        for part in slices(len(leader)):  # in place: what is read of other rows is about leaders, which stay the same
+            leaders, rows = leader[part], span(part)
+            survivor = self.survivor[leaders]
+            copies = (survivor == leaders) & (survivor != rows)
+            self.similarity[part] = np.where(copies, 1.0, self.similarity[leaders])
+            self.nearest[part] = np.where(survivor == rows, self.nearest[part], -1)
+            self.survivor[part] = survivor
+        return self
 
 
 def exact_leaders(hashes: Iterable[pa.FixedSizeBinaryArray], order: Numbers, memory: int) -> Numbers:
@@ -50,8 +59,7 @@ def exact_leaders(hashes: Iterable[pa.FixedSizeBinaryArray], order: Numbers, mem
     temporary files.
     """
     n = len(order)
-    rank, leader = np.empty(n, np.int32), np.arange(n, dtype=np.int32)
-    rank[order] = np.arange(n, dtype=np.int32)
+    rank, leader = index_of(order, n), identity(n)
     for part in _parts(hashes, n * _PER_ROW // max(memory, 1) + 1, memory):
         rows = part[:, 2].astype(np.int64)
         by_hash = np.argsort(part[:, 0], kind="stable")
@@ -92,13 +100,34 @@ def _halves(column: pa.FixedSizeBinaryArray) -> Hashes:
     return data.view(np.uint64).reshape(-1, 2)
 
 
-def best_first(keys: Floats | Ints | Numbers | None, fixed: int, n_rows: int) -> Numbers:
+def best_first(keys: Floats | Numbers | None, fixed: int, n_rows: int) -> Numbers:
     """Rows by preference: the first `fixed`, then the others, each group ascending by the key, then in run order."""
-    order = np.arange(n_rows, dtype=np.int32)
+    order = identity(n_rows)
     if keys is not None:
-        order[:fixed] = np.argsort(keys[:fixed], kind="stable")
-        order[fixed:] = fixed + np.argsort(keys[fixed:], kind="stable")
+        for group in (slice(0, fixed), slice(fixed, n_rows)):
+            _sort(order[group], keys)
     return order
+
+
+def _sort(order: Numbers, keys: Floats | Numbers) -> None:
+    """Sort rows by their keys in place, stably: by the low halves of long keys, then by the high ones."""
+    found, by_half = room(len(order), np.int32), room(len(order), np.uint64)
+    for shift in range(0, keys.itemsize * 8, 32):
+        for part in slices(len(order)):
+            half = _sortable(keys[order[part]]) >> np.uint64(shift)
+            by_half[part] = half << np.uint64(32) | span(part).astype(np.uint64)
+        by_half.sort()
+        for part in slices(len(order)):
+            found[part] = order[(by_half[part] & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+        order[:] = found
+
+
+def _sortable(keys: Floats | Numbers) -> Hashes:
+    """Integers in the order of the keys; NaN is the last, and there is one zero."""
+    if keys.dtype == np.int32:
+        return (keys.astype(np.int64) + (1 << 31)).astype(np.uint64)
+    bits = np.where(np.isnan(keys), np.nan, keys + 0.0).view(np.uint64)
+    return np.where(bits >> np.uint64(63), ~bits, bits | np.uint64(1 << 63))
 
 
 def resolve(edges: Edges, n: int, threshold: float) -> Outcome:
@@ -108,4 +137,6 @@ def resolve(edges: Edges, n: int, threshold: float) -> Outcome:
     similar to a document already kept, the most similar of which is its survivor. So a chain A ~ B ~ C where A and C
     differ loses B alone, and every drop names a kept twin of real similarity.
     """
-    return Outcome(*kernels.resolve(edges.keys, edges.similarity, edges.bounds, threshold, n))
+    outcome = Outcome.alone(n)
+    kernels.resolve(edges.keys, edges.similarity, edges.bounds, threshold, *outcome)
+    return outcome

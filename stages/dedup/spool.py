@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
 import numpy as np
@@ -13,7 +12,6 @@ from stages.dedup.kernels import Floats, Hashes, Ints
 
 BLOCK: Final = 1 << 18
 """Integers that are read from a file at a time."""
-_S32: Final = np.uint64(32)
 
 
 class Spool:
@@ -52,12 +50,11 @@ class Spool:
             yield block
 
     def all(self) -> Hashes:
-        """All integers in one new array."""
-        out, start = np.empty(self._length, np.uint64), 0
-        for block in self.blocks():
-            out[start : start + len(block)] = block
-            start += len(block)
-        return out
+        """All integers in one array. It may be the file itself: who sorts it sorts the spool."""
+        if self._file is None:
+            return np.concatenate([np.empty(0, np.uint64), *self._parts])
+        self._file.flush()
+        return np.asarray(np.memmap(self._file, np.uint64, "r+", shape=(self._length,)))
 
     def close(self) -> None:
         """Give the room back."""
@@ -71,8 +68,9 @@ class Spool:
 class Edges:
     """Compared pairs: packed (worse, better) numbers and their real similarity, in ascending runs."""
 
-    def __init__(self) -> None:
-        self._keys, self._similarity = np.empty(0, np.uint64), np.empty(0)
+    def __init__(self, memory: int) -> None:
+        """Up to `memory` bytes stay in memory."""
+        self._keys, self._similarity = Spool(memory // 2), Spool(memory // 2)
         self._bounds = [0]
 
     @property
@@ -83,28 +81,16 @@ class Edges:
     @property
     def keys(self) -> Hashes:
         """Packed (worse, better), run after run."""
-        return self._keys[: self._bounds[-1]]
+        return self._keys.all()
 
     @property
     def similarity(self) -> Floats:
         """Real similarity of each pair."""
-        return self._similarity[: self._bounds[-1]]
+        return self._similarity.all().view(np.float64)
 
-    def add(self, keys: Hashes, similarity: Floats) -> None:
-        """Add one run. The arrays grow in place: large ones are not copied."""
-        if not len(keys):
-            return
-        start, end = self._bounds[-1], self._bounds[-1] + len(keys)
-        if end > len(self._keys):
-            self._keys.resize(end + end // 8, refcheck=False)
-            self._similarity.resize(end + end // 8, refcheck=False)
-        self._keys[start:end], self._similarity[start:end] = keys, similarity
-        self._bounds.append(end)
-
-    def unknown(self, pairs: Hashes) -> Hashes:
-        """Those of the packed pairs (better, worse) that are not here."""
-        keys, fresh = pairs << _S32 | pairs >> _S32, np.ones(len(pairs), np.bool_)
-        for start, end in pairwise(self._bounds):
-            run = self._keys[start:end]
-            fresh &= run[np.minimum(np.searchsorted(run, keys), len(run) - 1)] != keys
-        return pairs[fresh]
+    def add(self, parts: Iterable[tuple[Hashes, Floats]]) -> None:
+        """Add one run, given in parts."""
+        for keys, similarity in parts:
+            self._keys.append(keys)
+            self._similarity.append(similarity.view(np.uint64))
+        self._bounds.append(len(self._keys))

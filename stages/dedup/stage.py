@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.record import Kind
-from stages.contract import DECIDES, Decisions, RecipePath, RunsIn, Scores, Stage, State
+from schemas.room import slices
+from stages.contract import DECIDES, BoolArray, Decisions, RunsIn, Scores, Stage, State
+from stages.dedup.arrays import identity, taken, where
 from stages.dedup.columns import best_scores, numbers, present, sources
 from stages.dedup.compared import columns_read, rendered
 from stages.dedup.joined import Joined
-from stages.dedup.kernels import Bools, Floats, Ints, Numbers, Signatures
+from stages.dedup.kernels import Bools, Floats, Numbers, Signatures
 from stages.dedup.lsh import best_bands
 from stages.dedup.near import Plan, near_survivors
+from stages.dedup.releases import PREVIOUS, Release, published_first
 from stages.dedup.report import decisions
 from stages.dedup.resolve import Outcome, best_first, exact_leaders
-from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, ascending, concatenate, shingle
+from stages.dedup.shingles import DEFAULT_SIZE, Sets, Unit, ascending, shingle
 from stages.dedup.sketch import Backend, k_permutation, one_permutation, with_datasketch
 from stages.dedup.texts import Texts, content_hashes, normalise
 from stages.dedup.verify import Similarity
@@ -39,6 +42,7 @@ class Dedup(Stage):
     last by name, the last row), the row of the source named first in `priority` (sources not named come last), or the
     row with the highest score of an earlier stage: `best(length.n_tokens)`. Ties go to the first in run order.
     Records of `against` are there already: they survive whatever the rule, and are not compared with each other.
+    With `previous` among them, rows that the output directory holds already win over all that it does not hold.
     """
 
     name: ClassVar[str] = "dedup"
@@ -64,9 +68,11 @@ class Dedup(Stage):
     num_hashes: int = Field(128, ge=2, le=4096, description="Values in a signature.")
     backend: Backend = Field("one-permutation", description="How signatures are made.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the hash functions.")
-    against: tuple[RecipePath, ...] = Field(
-        (), description="Earlier releases: directories of runs, or any files.", json_schema_extra=DECIDES
-    )
+    against: tuple[Release, ...] = Field(
+        (), description="Earlier releases: directories of runs, or any files. `previous` is what the output directory "
+        "holds when the run starts; a directory of that name is `./previous`.",
+        json_schema_extra=DECIDES,
+    )  # fmt: skip
     similarity: Similarity = Field(
         "jaccard",
         description="`jaccard`: shared shingles among all shingles of both; `containment`: among those of the copy.",
@@ -89,6 +95,11 @@ class Dedup(Stage):
         256, ge=1, description="Megabytes to work in while deciding; what needs more goes through temporary files.",
         json_schema_extra=DECIDES,
     )  # fmt: skip
+
+    @field_validator("against", mode="before")
+    @classmethod
+    def _listed(cls, against: Any) -> Any:
+        return (against,) if isinstance(against, str) else against
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -121,29 +132,39 @@ class Dedup(Stage):
 
     def sources(self) -> Mapping[str, Sequence[str]]:
         """The earlier releases to compare with, each a role of its own: their files have the same names."""
-        return {_AGAINST if k == 0 else f"{_AGAINST}-{k + 1}": (path,) for k, path in enumerate(self.against)}
+        paths = [path for path in self.against if path != PREVIOUS]
+        return {_AGAINST if k == 0 else f"{_AGAINST}-{k + 1}": (path,) for k, path in enumerate(paths)}
+
+    def prefers_published(self) -> bool:
+        """Whether `previous` is among the releases to compare with."""
+        return PREVIOUS in self.against
 
     def decide(self, scores: Scores) -> Decisions:
         """Keep one of each group of copies. Deterministic, whatever the batch size; see `resolve` for the rule."""
+        return self.decide_preferring(scores, np.zeros(len(scores), np.bool_))
+
+    def decide_preferring(self, scores: Scores, published: BoolArray) -> Decisions:
+        """The same; rows that are published survive the others, whatever the rule."""
         rows = Joined([*(scores.inputs[role] for role in self.sources()), scores])
         fixed = len(rows) - len(scores)
-        order = best_first(self._key(rows), fixed, len(rows))
-        leader = exact_leaders(rows.column("exact_hash"), order, self.memory_mb << 20)
+        order = published_first(best_first(self._key(rows), fixed, len(rows)), published)
+        leader = exact_leaders(rows.column("exact_hash"), order, self.memory_mb << 18)
         found = self._near(rows, leader, order, fixed) if self.mode == "near" else Outcome.alone(len(rows))
         return decisions(found.spread(leader), leader, present(rows, "exact_hash"), fixed, rows)
 
     def _near(self, rows: Joined, leader: Numbers, order: Numbers, fixed: int) -> Outcome:
         """What becomes of every leader of an exact group (other rows: nothing)."""
         sizes = numbers(rows, "n_shingles")
-        documents = order[(leader[order] == order) & (sizes[order] > 0)]
-        sizes = sizes[documents]
-        known = int(np.count_nonzero(documents < fixed))
+        documents = taken(
+            order, where(len(order), lambda part: (leader[order[part]] == order[part]) & (sizes[order[part]] > 0))
+        )
+        known = sum(int(np.count_nonzero(documents[part] < fixed)) for part in slices(len(documents)))
         bands, width = self._bands()
         plan = Plan(
-            bands, width, self.similarity, self.threshold, known, lambda wanted: self._load(rows, wanted),
+            bands, width, self.similarity, self.threshold, known, self._sets, columns_read(self.on),
             self.memory_mb << 20,
         )  # fmt: skip
-        return near_survivors(rows, documents, sizes, plan).of_rows(documents, len(rows))
+        return near_survivors(rows, documents, taken(sizes, documents), plan).of_rows(documents, len(rows))
 
     def _bands(self) -> tuple[int, int]:
         if self.bands and self.rows:
@@ -156,19 +177,20 @@ class Dedup(Stage):
     def _key(self, rows: Joined) -> Numbers | Floats | None:
         """What rows are preferred by, ascending; None for run order."""
         if self.keep == "newest":
-            return -np.arange(len(rows), dtype=np.int32)
+            keys = identity(len(rows))
+            return np.negative(keys, out=keys)
         if self.keep == "longest":
-            return -numbers(rows, "n_chars")
+            keys = numbers(rows, "n_chars")
+            return np.negative(keys, out=keys)
         if self.keep == "source_priority":
             found, wanted = sources(rows), {name: k for k, name in enumerate(self.priority)}
-            return np.array([wanted.get(name, len(wanted)) for name in found.names], np.int32)[found.codes]
+            return taken(np.array([wanted.get(name, len(wanted)) for name in found.names], np.int32), found.codes)
         best = self._best()
-        return -best_scores(rows, best) if best else None
+        scores = best_scores(rows, best) if best else None
+        return None if scores is None else np.negative(scores, out=scores)
 
-    def _load(self, rows: Joined, wanted: Ints) -> Sets:
-        batches = rows.fetch(wanted, columns_read(self.on)).combine_chunks().to_batches()
-        sets = [self._shingle(self._normalise(rendered(batch, self.on))) for batch in batches]
-        return ascending(concatenate(sets))
+    def _sets(self, batch: pa.RecordBatch) -> Sets:
+        return ascending(self._shingle(self._normalise(rendered(batch, self.on))))
 
     def _normalise(self, strings: pa.StringArray) -> Texts:
         return normalise(strings, self.lowercase, self.whitespace)

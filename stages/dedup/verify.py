@@ -1,25 +1,29 @@
-"""Real similarity of candidate pairs: every text that is part of one is read once, in pool order."""
+"""Real similarity of candidate pairs. Tasks: the shingle sets of some texts, and the similarities of a run of pairs."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
+from stages.contract import View
 from stages.dedup import kernels
-from stages.dedup.kernels import Floats, Hashes, Ints, Numbers, pack
+from stages.dedup.items import Item
+from stages.dedup.kernels import Floats, Hashes, Ints, Numbers, pack, unpack
 from stages.dedup.shingles import Sets
 
 FETCHED: Final = 1_000_000
-"""Shingles whose text is fetched at once by a thread."""
+"""Shingles that are made at once."""
 
 Similarity = Literal["jaccard", "containment"]
-Load = Callable[[Ints], Sets]
-"""The shingle sets of the named rows (which ascend), each set in ascending order."""
+Shingler = Callable[[pa.RecordBatch], Sets]
+"""The shingle set of every row of a batch, each in ascending order. It travels to where the texts are read."""
+Piece = tuple[View, Ints, Numbers]
+"""Some rows of a view, and a number for each."""
 
 
 class Loaded(NamedTuple):
@@ -38,35 +42,58 @@ def similarities(sets: Loaded, better: Ints, worse: Ints, similarity: Similarity
     return kernels.similarities(sets.values, starts, sizes, pack(better, worse), similarity == "containment")
 
 
-def load_sets(rows: Ints | Numbers, sizes: Numbers, load: Load, memory: int) -> tuple[Hashes, Ints]:
-    """The shingle sets of the pool's `rows`, end to end in that order, and where each starts.
+@dataclass(frozen=True)
+class Shingling:
+    """Texts (views, rows, sizes of their shingle sets), whose sets go to `values` from `start` on, end to end."""
 
-    `sizes` holds the size of each set. Sets of more than `memory` bytes altogether live in an unnamed temporary file,
-    of which the system keeps in memory what there is room for.
+    pieces: tuple[Piece, ...]
+    shingler: Shingler
+    values: Item
+    start: int
+
+
+def write_sets(task: Shingling) -> None:
+    """Read the texts of a task, and write their shingle sets end to end."""
+    start = task.start
+    for view, rows, sizes in task.pieces:
+        texts = view.read(rows)
+        for part in _parts(sizes):
+            (batch,) = texts.slice(part.start, part.stop - part.start).combine_chunks().to_batches()
+            found = task.shingler(batch).values
+            task.values.write(start, found)
+            start += len(found)
+
+
+def _parts(sizes: Numbers) -> Iterator[slice]:
+    """Rows that together have about `FETCHED` shingles."""
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes, dtype=np.int64) // FETCHED)) + 1
+    ends = [0, *cuts.tolist(), len(sizes)]
+    return (slice(a, b) for a, b in pairwise(ends) if a < b)
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """The pairs from `low` to below `high` of each ascending array of `pairs`, packed (worse, better).
+
+    The shingle set of document `i` is `values[starts[i]:][:sizes[i]]`.
     """
-    ends = np.cumsum(sizes, dtype=np.int64)
-    starts, values = ends - sizes, scratch(int(ends[-1]) if len(ends) else 0, memory)
-    by_row = np.argsort(rows, kind="stable")
-    cuts = np.flatnonzero(np.diff(np.cumsum(sizes[by_row], dtype=np.int64) // FETCHED, prepend=0))
 
-    def fill(part: Ints) -> None:
-        if len(part):
-            found = load(rows[part].astype(np.int64))
-            kernels.place(found.values, found.offsets, starts[part], values)
-
-    with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(fill, np.split(by_row, cuts)))
-    return values, starts
+    pairs: tuple[Item, ...]
+    low: np.uint64
+    high: np.uint64
+    values: Item
+    starts: Item
+    sizes: Item
+    similarity: Similarity
 
 
-def scratch(count: int, memory: int) -> Hashes:
-    """Room for `count` hashes: in memory, or where that would take more than `memory` bytes in a temporary file."""
-    if count * 8 <= memory:
-        return np.empty(count, dtype=np.uint64)
-    with tempfile.TemporaryFile() as file:
-        return np.asarray(np.memmap(file, dtype=np.uint64, mode="w+", shape=(count,)))
-
-
-def threads() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def compared(task: Comparing) -> tuple[Hashes, Floats]:
+    """The distinct pairs of a task, ascending, with their real similarity."""
+    parts = []
+    for pairs in (item.open() for item in task.pairs):
+        first, last = np.searchsorted(pairs, np.array([task.low, task.high]))
+        parts.append(pairs[first:last])
+    keys = np.unique(np.concatenate(parts))
+    worse, better = unpack(keys)
+    sets = task.values.open(), task.starts.open(), task.sizes.open()
+    return keys, kernels.similarities(*sets, pack(better, worse), task.similarity == "containment")

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
+from schemas.room import computed, filled, room
 from stages.contract import DECIDES, Decisions, IntArray, RunsIn, Scores, Stage, State
+from stages.dedup.lazy import LazyStrings
 from stages.dsir.ngrams import BUCKETS, ngram_column
 from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
 from stages.text import TEXT_COLUMNS, On, render
@@ -70,13 +72,17 @@ class Dsir(Stage):
         """Draw or take rows by log importance weight, which is also the score of every row."""
         weight = self.weights(scores)
         tokens, ties = _sizes(scores)
-        short = (tokens >= 0) & (tokens < self.min_words)
-        ranked = np.where(short, np.nan, weight + self._noise(ties))
-        limit = quota(self.keep, len(weight))
-        chosen = within(best_first(ranked, ties), np.maximum(tokens, 0), limit)
-        keep = mask(chosen, len(weight))
-        why = pc.if_else(pa.array(short), f"fewer than {self.min_words} words", reasons(weight, keep, "importance"))
-        return Decisions(keep, why, weight, warnings=shortfall("dsir", len(chosen), limit))
+        n, short = len(weight), (tokens >= 0) & (tokens < self.min_words)
+        ranked = computed(n, np.float64, lambda at: np.where(short[at], np.nan, weight[at] + self._noise(ties[at])))
+        limit = quota(self.keep, n)
+        chosen = within(best_first(ranked, ties, limit.rows), np.maximum(tokens, 0), limit)
+        keep = mask(chosen, n)
+
+        def why(start: int, stop: int) -> pa.StringArray:
+            usual = reasons(weight[start:stop], keep[start:stop], "importance")
+            return pc.if_else(pa.array(short[start:stop]), f"fewer than {self.min_words} words", usual)
+
+        return Decisions(keep, LazyStrings(n, why), weight, warnings=shortfall("dsir", len(chosen), limit))
 
     def weights(self, scores: Scores) -> Floats:
         """Log importance weight of every row, NaN where there is no text; the pool is the raw distribution."""
@@ -84,8 +90,8 @@ class Dsir(Stage):
         target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in texts], self.buckets)
         raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), self.buckets)
         ratio = log_ratio(counts([target], self.buckets), raw, self.laplace)
-        parts = [self._weights(batch, ratio) for batch in scores.scores(["ngrams", "n_tokens"])]
-        return np.concatenate([np.empty(0), *parts])
+        parts = (self._weights(batch, ratio) for batch in scores.scores(["ngrams", "n_tokens"]))
+        return filled(len(scores), np.float64, parts)
 
     def _weights(self, batch: pa.RecordBatch, ratio: Floats) -> Floats:
         missing = np.asarray(batch["n_tokens"].is_null())
@@ -104,8 +110,10 @@ class Dsir(Stage):
 
 def _sizes(scores: Scores) -> tuple[IntArray, Ties]:
     """Words of every row, -1 where there is no text, and tie breakers."""
-    tokens, ties = [np.zeros(0, np.int64)], [np.zeros(0, np.uint64)]
+    tokens, ties, start = room(len(scores), np.int64), room(len(scores), np.uint64), 0
     for batch in scores.scores(["n_tokens", "content_hash"]):
-        tokens.append(pc.fill_null(batch["n_tokens"], -1).cast(pa.int64()).to_numpy())
-        ties.append(tie_breaker(batch["content_hash"]))
-    return np.concatenate(tokens), np.concatenate(ties)
+        part = slice(start, start + len(batch))
+        tokens[part] = pc.fill_null(batch["n_tokens"], -1).cast(pa.int64()).to_numpy()
+        ties[part] = tie_breaker(batch["content_hash"])
+        start = part.stop
+    return tokens, ties

@@ -75,7 +75,7 @@ def judged(scores: Scores, counted: Decisions, problem: BoolArray, min_pass_rate
     """The decision by number of tests, and after it by what the solutions passed."""
     table = scores.table(["pass_rate", "status", "failed_test"]).to_pylist()
     keep = counted.keep.copy()
-    reasons = pa.array(counted.reason).to_pylist()
+    reasons = list(map(str, counted.reason))
     details: list[str | None] = [None] * len(keep)
     for number in np.flatnonzero(problem & counted.keep):
         row = table[number]

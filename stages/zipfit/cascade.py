@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.room import computed, filled, slices
 from stages.contract import BoolArray, IntArray
-from stages.zipfit.ranking import Ties
+from stages.zipfit.ranking import Ties, lowest
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,8 +55,12 @@ class Model(NamedTuple):
 class Affine(NamedTuple):
     """What turns a row's value into the score that rows are ranked by: `slope * value + offset`, slope > 0."""
 
-    slope: Floats
+    slope: float
     offset: Floats
+
+    def scores(self, values: Floats) -> Floats:
+        """The score of every row."""
+        return computed(len(values), np.float64, lambda part: self.slope * values[part] + self.offset[part])
 
 
 Ranking = Callable[[IntArray, Floats], Affine]
@@ -96,8 +101,7 @@ def fit_model(features: Floats, values: Floats) -> Model:
 
 def pilot_rows(ties: Ties, usable: BoolArray, count: int = PILOTS) -> IntArray:
     """Rows of the lowest content hashes: a random sample that does not depend on the order of the rows."""
-    rows = np.flatnonzero(usable)
-    return rows[np.argsort(ties[rows], kind="stable")[:count]]
+    return lowest(usable, count, lambda rows: (ties[rows],))
 
 
 def choose_pivots(values: Floats, aggregated: Floats, count: int = PIVOTS) -> IntArray:
@@ -120,7 +124,8 @@ class _Search:
 
     def __init__(self, problem: Problem, first: Model, second: Model, predicted: Floats, rank: Affine, k: int) -> None:
         self.problem, self.first, self.second, self.rank, self.k = problem, first, second, rank, k
-        self.predicted, self.value = predicted, predicted.copy()
+        self.predicted, self.value = predicted, filled(len(predicted), np.float64, [predicted])
+        self.score = rank.scores(predicted)
         self.is_sharp = np.isnan(predicted)
         self.is_exact = np.zeros(len(predicted), np.bool_)
 
@@ -132,29 +137,30 @@ class _Search:
         while len(rows := self._reaching(~self.is_exact & self.is_sharp, self.second)):
             self._evaluate(self._best_of(rows, max(_STEP, self.k // 20)))
 
-    def score(self) -> Floats:
-        """What rows are ranked by, exact or predicted."""
-        return self.rank.slope * self.value + self.rank.offset
+    def learn(self, rows: IntArray, values: Floats) -> None:
+        """Give rows another value, and so another score."""
+        self.value[rows] = values
+        self.score[rows] = self.rank.slope * values + self.rank.offset[rows]
 
     def cut(self) -> float:
         """The k-th best exact score."""
-        return _kth(self.score()[self.is_exact], self.k)
+        return _kth(self.score[self.is_exact], self.k)
 
     def _reaching(self, among: BoolArray, model: Model) -> IntArray:
-        with_margin = self.score() + self.rank.slope * model.margin
-        return np.flatnonzero(among & (with_margin >= self.cut()))
+        margin, cut = self.rank.slope * model.margin, self.cut()
+        parts = slices(len(among))
+        found = [np.flatnonzero(among[part] & (self.score[part] + margin >= cut)) + part.start for part in parts]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def _top(self, among: BoolArray, count: int) -> IntArray:
-        return self._best_of(np.flatnonzero(among), count)
+        return lowest(among & ~np.isnan(self.score), count, lambda rows: (-self.score[rows],))
 
     def _best_of(self, rows: IntArray, count: int) -> IntArray:
-        score = self.score()[rows]
-        rows = rows[~np.isnan(score)]
-        return rows[np.argsort(-score[~np.isnan(score)], kind="stable")[:count]]
+        return rows[np.argsort(-self.score[rows], kind="stable")[:count]]
 
     def _sharpen(self, rows: IntArray) -> None:
         for part in _parts(rows):
-            self.value[part] = self.second.predict(np.hstack([self.problem.features(part), self.problem.pivots(part)]))
+            self.learn(part, self.second.predict(np.hstack([self.problem.features(part), self.problem.pivots(part)])))
         self.is_sharp[rows] = True
 
     def _evaluate(self, rows: IntArray) -> None:
@@ -162,7 +168,7 @@ class _Search:
             exact = self.problem.exact(part)
             self.second = self.second.learn(exact - self.value[part])
             self.first = self.first.learn(exact - self.predicted[part])
-            self.value[part] = exact
+            self.learn(part, exact)
         self.is_exact[rows] = True
 
     def expected_missed(self) -> float:
@@ -173,9 +179,11 @@ class _Search:
         )
 
     def _missed(self, model: Model, rows: IntArray) -> float:
-        needed = (self.cut() - self.score()[rows]) / self.rank.slope[rows]
-        below = np.searchsorted(np.sort(model.errors), needed, side="left")
-        return float((len(model.errors) - below).sum()) / max(1, len(model.errors))
+        errors, cut, missed = np.sort(model.errors), self.cut(), 0
+        for part in slices(len(rows)):
+            needed = (cut - self.score[rows[part]]) / self.rank.slope
+            missed += int((len(errors) - np.searchsorted(errors, needed, side="left")).sum())
+        return missed / max(1, len(errors))
 
 
 def search(
@@ -184,7 +192,8 @@ def search(
     """Exact values for at least the best `k` rows. `predicted` is NaN for rows that cannot be ranked."""
     second = fit_model(np.hstack([problem.features(pilots), problem.pivots(pilots)]), pilot_values)
     state = _Search(problem, first, second, predicted, rank, k)
-    state.value[pilots], state.is_exact[pilots] = pilot_values, True
+    state.learn(pilots, pilot_values)
+    state.is_exact[pilots] = True
     if k > 0:
         state.run()
     return Found(state.value, state.is_exact, state.expected_missed() if k > 0 else 0.0)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.room import computed, slices
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -37,7 +39,9 @@ def expected(line: Line, length: Floats) -> Floats:
 
 def z_score(value: Floats) -> Floats:
     """Standard deviations above the mean, NaN where the value is; zeros for a constant."""
-    if not np.isfinite(value).any():
+    count = sum(int(np.count_nonzero(~np.isnan(value[part]))) for part in slices(len(value)))
+    if not count:
         return value
-    spread = float(np.nanstd(value))
-    return (value - float(np.nanmean(value))) / (spread if spread > 0 else 1.0)
+    mean = sum(float(np.nansum(value[part])) for part in slices(len(value))) / count
+    spread = np.sqrt(sum(float(np.nansum((value[part] - mean) ** 2)) for part in slices(len(value))) / count)
+    return computed(len(value), np.float64, lambda part: (value[part] - mean) / (spread if spread > 0 else 1.0))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.room import computed, filled, room
 from stages.contract import Decisions, IntArray, Scores
 from stages.dedup.lazy import LazyStrings
 from stages.dsir.ngrams import BUCKETS, ngram_column
@@ -61,8 +62,8 @@ def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> 
     else:
         pilots = pilot_rows(columns.ties, usable)
         found, rank = Found(columns.value, usable, 0.0), ranking(pilots, columns.value[pilots])
-    score = rank.slope * found.value + rank.offset
-    order = best_first(np.where(found.is_exact, score, np.nan), columns.ties)
+    score, ties, exact = rank.scores(found.value), columns.ties, np.flatnonzero(found.is_exact)
+    order = exact[best_first(score[exact], ties[exact])]
     if settings.max_similarity is not None:
         order = dissimilar(order, scores, settings.on, settings.max_similarity, limit.rows)
     chosen = within(order, columns.tokens, limit)
@@ -80,14 +81,14 @@ def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> 
 
 def _read(scores: Scores, mode: str) -> Columns:
     name = "gain" if mode == "debiased" else "alignment"
-    parts = [_part(batch, name) for batch in scores.scores([name, "c_x", "n_tokens", "content_hash"])]
-    parts.append(Columns(np.empty(0), np.empty(0), np.empty(0, np.int64), np.empty(0, np.uint64)))
-    return Columns(
-        np.concatenate([part.value for part in parts]),
-        np.concatenate([part.c_x for part in parts]),
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate([part.ties for part in parts]),
-    )
+    n = len(scores)
+    columns = Columns(room(n, np.float64), room(n, np.float64), room(n, np.int64), room(n, np.uint64))
+    start = 0
+    for batch in scores.scores([name, "c_x", "n_tokens", "content_hash"]):
+        for column, part in zip(columns, _part(batch, name), strict=True):
+            column[start : start + len(batch)] = part
+        start += len(batch)
+    return columns
 
 
 def _part(batch: pa.RecordBatch, name: str) -> Columns:
@@ -104,8 +105,8 @@ def _dsir(scores: Scores, targets: Targets, laplace: float) -> Floats:
     target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in targets.texts])
     raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), BUCKETS)
     ratio = log_ratio(counts([target], BUCKETS), raw, laplace)
-    parts = [log_weights(batch["ngrams"], ratio, "per_token") for batch in scores.scores(["ngrams"])]
-    return np.concatenate([np.empty(0), *parts])
+    parts = (log_weights(batch["ngrams"], ratio, "per_token") for batch in scores.scores(["ngrams"]))
+    return filled(len(scores), np.float64, parts)
 
 
 def _ranking(columns: Columns, dsir: Floats, mode: str) -> Ranking:
@@ -113,11 +114,15 @@ def _ranking(columns: Columns, dsir: Floats, mode: str) -> Ranking:
     n = len(columns.value)
 
     def debiased(pilots: IntArray, values: Floats) -> Affine:
-        line = fit_line(columns.c_x[pilots], values)
-        return Affine(np.full(n, 1 / line.spread), z_score(dsir) - expected(line, columns.c_x) / line.spread)
+        line, standard = fit_line(columns.c_x[pilots], values), z_score(dsir)
+
+        def offset(part: slice) -> Floats:
+            return np.asarray(standard[part] - expected(line, columns.c_x[part]) / line.spread)
+
+        return Affine(1 / line.spread, computed(n, np.float64, offset))
 
     def published(pilots: IntArray, values: Floats) -> Affine:
-        return Affine(np.ones(n), np.zeros(n))
+        return Affine(1.0, computed(n, np.float64, lambda part: np.zeros(part.stop - part.start)))
 
     return debiased if mode == "debiased" else published
 

@@ -14,6 +14,8 @@ from stages.zipfit.packed import Packed
 
 Floats = npt.NDArray[np.float64]
 COLUMNS: Final = ("c_x", "n_bytes", "overlap")
+RAW: Final = 2 + len(ORDERS)
+"""Numbers per row of `raw_features`."""
 _EMPTY: Final = 20  # gzip length of nothing
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt
 
+from schemas.room import slices
 from stages.contract import BoolArray, IntArray
 
 Floats = npt.NDArray[np.float64]
@@ -43,10 +45,21 @@ def quota(keep: float | int | TokenBudget, n_rows: int) -> Quota:
     return Quota(keep if isinstance(keep, int) else round(keep * n_rows), np.inf)
 
 
-def best_first(score: Floats, ties: Ties) -> IntArray:
-    """Rows that have a score (not NaN), best first; equal scores by content hash, then by position."""
-    order = np.lexsort((ties, -score))
-    return order[: int(np.count_nonzero(~np.isnan(score)))]
+def best_first(score: Floats, ties: Ties, most: int | None = None) -> IntArray:
+    """Rows that have a score (not NaN), best first, at most `most`; equal scores by content hash, then by position."""
+    count = len(score) if most is None else most
+    return lowest(~np.isnan(score), count, lambda rows: (ties[rows], -score[rows]))
+
+
+def lowest(among: BoolArray, count: int, keys: Callable[[IntArray], tuple[npt.NDArray[Any], ...]]) -> IntArray:
+    """The first `count` of the rows that `among` marks, in ascending order of their keys (the last key counts most),
+    then of position. Looks at a slice of the rows at a time.
+    """
+    best = np.empty(0, np.int64)
+    for part in slices(len(among)):
+        rows = np.concatenate([best, np.flatnonzero(among[part]) + part.start])
+        best = np.sort(rows[np.lexsort(keys(rows))[:count]]) if len(rows) > count else rows
+    return best[np.lexsort(keys(best))]
 
 
 def within(order: IntArray, tokens: IntArray, limit: Quota) -> IntArray:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from schemas.room import filled, room
 from stages.contract import BoolArray, IntArray, Scores
 from stages.text import On, columns_for, render
 from stages.zipfit.alignment import Rule, combine, gains
 from stages.zipfit.cascade import Affine, Found, Model, Problem, Ranking, choose_pivots, fit_model, pilot_rows, search
-from stages.zipfit.features import COLUMNS, features, raw_features
+from stages.zipfit.features import COLUMNS, RAW, features, raw_features
 from stages.zipfit.kernel import cores, gzip_lengths
 from stages.zipfit.packed import Packed, pack_arrow
 from stages.zipfit.ranking import Ties
@@ -18,6 +19,7 @@ from stages.zipfit.targets import Targets
 Floats = npt.NDArray[np.float64]
 
 _TEXTS = 512  # texts in memory at a time
+_PREDICTED = 1 << 15
 
 
 class Seeker:
@@ -33,7 +35,11 @@ class Seeker:
         pilots = pilot_rows(ties, usable)
         values = self.against(pilots, self.targets.texts)
         aggregated = combine(values, self.rule)
-        self.raw = np.vstack([raw_features(batch) for batch in self.scores.scores(COLUMNS)])
+        self.raw = room((len(usable), RAW), np.float32)
+        start = 0
+        for batch in self.scores.scores(COLUMNS):
+            self.raw[start : start + len(batch)] = raw_features(batch)
+            start += len(batch)
         first = fit_model(self._cheap(pilots), aggregated)
         predicted = self._predict(first)
         predicted[~usable] = np.nan
@@ -67,5 +73,6 @@ class Seeker:
         return features(self.raw[rows], len(self.targets.texts))
 
     def _predict(self, model: Model) -> Floats:
-        pieces = np.array_split(np.arange(len(self.raw)), 64)
-        return np.concatenate([model.predict(self._cheap(rows)) for rows in pieces])
+        starts = range(0, len(self.raw), _PREDICTED)
+        pieces = (features(self.raw[start : start + _PREDICTED], len(self.targets.texts)) for start in starts)
+        return filled(len(self.raw), np.float64, map(model.predict, pieces))
