@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -35,29 +34,25 @@ class Cost(NamedTuple):
 
 def cost_of(command: Sequence[str]) -> Cost:
     """Run a command to its end. Raises CalledProcessError if it fails."""
-    started, used = time.perf_counter(), _children()
+    started, used = time.perf_counter(), dict[int, float]()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     anonymous = resident = together = 0
-    own = 0.0
     while process.poll() is None:
-        own = max(own, _processor(process.pid))
-        found = [_memory(pid) for pid in _family(process.pid)]
+        family = list(_family(process.pid))
+        used.update({pid: max(used.get(pid, 0.0), _processor(pid)) for pid in family})
+        found = [_memory(pid) for pid in family]
         anonymous = max([anonymous, *(own for own, _ in found)])
         resident = max([resident, *(whole for _, whole in found)])
         together = max(together, sum(own for own, _ in found))
         time.sleep(0.1)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(time.perf_counter() - started, _children() - used, own, anonymous, resident, together)
-
-
-def _children() -> float:
-    use = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return use.ru_utime + use.ru_stime
+    seconds = time.perf_counter() - started
+    return Cost(seconds, sum(used.values()), used.get(process.pid, 0.0), anonymous, resident, together)
 
 
 def _processor(pid: int) -> float:
-    """Seconds that a process has used so far, without its children's."""
+    """Seconds that a process has used so far; without its children's, which nobody may have waited for."""
     after_name = _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +103,21 @@ class RunPool:
         _check_columns(columns)
         if len(rows) == 0:
             return pa.schema([RECORD.field(name) for name in columns]).empty_table()
-        at = self.global_rows()[rows]
-        part_of = np.searchsorted(self.starts, at, side="right") - 1
+        before = np.concatenate([[0], np.cumsum(self._living_counts())])
+        part_of = np.searchsorted(before, rows, side="right") - 1
         by_part = np.argsort(part_of, kind="stable")
         numbers, firsts = np.unique(part_of[by_part], return_index=True)
         groups = np.split(by_part, firsts[1:])
         found = [
-            self.parts[number].read(columns, at[group] - self.starts[number])
-            for number, group in zip(numbers, groups, strict=True)
+            self.parts[number].read(columns, self.living(number)[rows[group] - before[number]])
+            for number, group in zip(numbers.tolist(), groups, strict=True)
         ]
         back = np.empty(len(rows), np.int64)
         back[by_part] = np.arange(len(rows))
         return pa.concat_tables(found).take(pa.array(back))
+
+    def _living_counts(self) -> list[int]:
+        return [int(np.count_nonzero(self.alive[start:stop])) for start, stop in pairwise(self.starts.tolist())]
 
     def replace(self, number: int, part: Part) -> None:
         """Put a rewritten part in the place of part `number`; same rows, new content hashes."""

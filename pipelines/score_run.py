@@ -13,7 +13,7 @@ from pipelines.executor import Executor
 from pipelines.extras import Extras
 from pipelines.files import file_digest
 from pipelines.fitting import fit_stage, state_digest
-from pipelines.ids import Ids, Index
+from pipelines.ids import Ids, Index, marked
 from pipelines.pool import RunPool, Scored
 from pipelines.progress import Reporter
 from pipelines.scoring import Failure, ScoreReport, ScoreTask, load_state, score_task
@@ -109,7 +109,7 @@ def score_fingerprint(stage: Stage, state: bytes) -> str:
 def first_of_each(hashes: Ids, known: BoolArray) -> IntArray:
     """Indices of the first row of each content that is not known, ascending."""
     unknown = np.flatnonzero(~known)
-    return unknown[Index(hashes[unknown]).firsts()]
+    return unknown[Index(marked(hashes, ~known)).firsts()]
 
 
 def _tasks(stage: Stage, pool: RunPool, todo: IntArray, state: Path | None, folder: Path) -> Iterator[ScoreTask]:

@@ -67,7 +67,11 @@ class InMemory:
 
 def main(path: str, out: str, what: str) -> None:
     """Read, score in threads, decide, write what is kept."""
-    stage = Dedup(mode="exact", keep="first") if what == "exact" else Dedup(threshold=float(what), keep="first")
+    stage = (
+        Dedup(mode="exact", keep="first", lowercase=False, whitespace=False)
+        if what == "exact"
+        else Dedup(threshold=float(what), keep="first")
+    )
     with pq.ParquetFile(path) as file:
         table = file.read()
     n = table.num_rows

@@ -36,6 +36,8 @@ def normalise(strings: pa.StringArray, lowercase: bool, whitespace: bool) -> Tex
         mask = pa.array(doubtful)
         strings = pc.replace_with_mask(strings, mask, pc.utf8_normalize(strings.filter(mask), "NFC"))
         data, offsets = _buffers(strings)
+    if not lowercase and not whitespace:
+        return Texts(data, offsets, pc.utf8_length(strings).cast(pa.int64()).to_numpy())
     lower = tables().lower if lowercase else np.arange(0x110000, dtype=np.uint32)
     return Texts(*kernels.normalise(data, offsets, lower, tables().classes, whitespace))
 
