@@ -10,6 +10,9 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.contract import BoolArray, IntArray
+from stages.dedup.kernels import Hashes, pack
+from stages.dedup.resolve import resolve
+from stages.dedup.spool import Edges
 
 Floats = npt.NDArray[np.float64]
 Vectors = npt.NDArray[np.float16]
@@ -20,6 +23,8 @@ _MOST_CLUSTERS: Final = 2_000
 _SAMPLE: Final = 50_000
 _BLOCK: Final = 1_024
 _ITERATIONS: Final = 30
+_EDGES: Final = 64 << 20
+"""Bytes of pairs that stay in memory: rows that are all alike have many."""
 
 
 class Clusters(NamedTuple):
@@ -83,20 +88,29 @@ def _assign(points: npt.NDArray[np.float32], centres: npt.NDArray[np.float32]) -
 
 
 def _greedy(vectors: Vectors, limit: float) -> BoolArray:
-    """Going down the rows, keep each that is not too similar to one kept before."""
+    """Going down the rows, keep each that is not too similar to one kept before: `dedup` decides, a block at a time."""
     keep = np.zeros(len(vectors), np.bool_)
     for start in range(0, len(vectors), _BLOCK):
-        block = vectors[start : start + _BLOCK].astype(np.float32)
-        free = np.ones(len(block), np.bool_)
-        kept = np.flatnonzero(keep[:start])
-        for at in range(0, len(kept), _BLOCK):
-            free &= ~(block @ vectors[kept[at : at + _BLOCK]].astype(np.float32).T > limit).any(axis=1)
-        close = block @ block.T > limit
-        for row in range(len(block)):
-            if free[row]:
-                free[row + 1 :] &= ~close[row, row + 1 :]
-        keep[start : start + len(block)] = free
+        block, kept = vectors[start : start + _BLOCK].astype(np.float32), np.flatnonzero(keep[:start])
+        found = resolve(_edges(block, vectors, kept, limit), len(kept) + len(block), limit)
+        own = np.arange(len(kept), len(kept) + len(block))
+        keep[start : start + len(block)] = found.survivor[own] == own
     return keep
+
+
+def _edges(block: npt.NDArray[np.float32], vectors: Vectors, kept: IntArray, limit: float) -> Edges:
+    """Pairs of a row of the block, numbered behind the kept ones, and a better row, whose cosine is above `limit`."""
+    edges, first = Edges(_EDGES), len(kept)
+    for at in range(0, first, _BLOCK):
+        edges.add([_above(block @ vectors[kept[at : at + _BLOCK]].astype(np.float32).T, limit, first, at)])
+    edges.add([_above(np.tril(block @ block.T, -1), limit, first, first)])
+    return edges
+
+
+def _above(cosines: npt.NDArray[np.float32], limit: float, row: int, column: int) -> tuple[Hashes, Floats]:
+    """Packed pairs, ascending, and their cosines; `row` and `column` are the numbers of the first row and column."""
+    worse, better = np.nonzero(cosines > limit)
+    return pack(worse + row, better + column), cosines[worse, better].astype(np.float64)
 
 
 def _nearest(vectors: Vectors, rows: IntArray, keep: BoolArray) -> tuple[IntArray, Floats]:
