@@ -2,7 +2,8 @@
 
     python bench/quad.py speed [--rows 64] [--kronfluence FOLDER]
     python bench/quad.py memory
-    python bench/quad.py agreement --pool FILES --targets FILES [--kronfluence FOLDER]
+    python bench/quad.py agreement --pool FILES --targets FILES [--steps 400] [--learn 800] [--blocks]
+    python bench/quad.py agreement --pool FILES --targets FILES --kronfluence FOLDER
 
 FILES are JSON lines (.jsonl, .jsonl.gz), the string values of each row joined. `--kronfluence` names a folder for an
 interpreter that has kronfluence, which is made there with pip if it is none yet. One thread; seconds are processor
@@ -12,25 +13,19 @@ seconds, so that what else the machine does matters little, and methods take tur
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import resource
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import time
-import venv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from quad_agreement import Asked, agreement
+from quad_models import LENGTH, VOCABULARY, joined, llama, peer, random_rows
+from torch import nn
+from transformers import LlamaForCausalLM
 
 from stages.influence import (
     Batches,
@@ -39,15 +34,13 @@ from stages.influence import (
     directions,
     encode,
     estimate_factors,
-    examine,
     find_layers,
     memory_needed,
     score,
 )
 from stages.influence.layers import weight_of
+from stages.influence.passes import watching
 from stages.influence.probe import logits_of
-
-LENGTH, VOCABULARY = 64, 1024
 
 
 def main() -> None:
@@ -65,30 +58,22 @@ def main() -> None:
     agreement_ = commands.add_parser("agreement")
     agreement_.add_argument("--pool", type=Path, nargs="+", required=True)
     agreement_.add_argument("--targets", type=Path, nargs="+", required=True)
-    agreement_.add_argument("--kronfluence", type=Path)
-    agreement_.add_argument("--no-exact", action="store_true", help="only kronfluence")
+    agreement_.add_argument("--steps", type=int, default=400, help="of training, 24 rows each")
+    agreement_.add_argument("--learn", type=int, default=800, help="rows to learn from, again and again")
+    agreement_.add_argument("--seed", type=int, default=0, help="which rows are learned from, ranked, ...")
+    agreement_.add_argument("--blocks", action="store_true", help="also the exact inverse of each block by itself")
+    agreement_.add_argument("--kronfluence", type=Path, help="compare with kronfluence, not with the exact inverse")
     agreement_.set_defaults(
-        run=lambda given: agreement(given.pool, given.targets, given.kronfluence, not given.no_exact)
+        run=lambda given: agreement(
+            Asked(given.pool, given.targets, given.steps, given.learn, given.seed, given.blocks, given.kronfluence)
+        )
     )
     torch.set_num_threads(1)
     given = parser.parse_args()
     given.run(given)
 
 
-def llama(hidden: int, layers: int, vocabulary: int = VOCABULARY) -> LlamaForCausalLM:
-    """A small model with random weights and grouped-query attention."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=hidden * 8 // 3 // 4 * 4, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4 * LENGTH, attn_implementation="sdpa",
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
-
-
-def random_rows(count: int, length: int, seed: int = 0) -> Batches:
-    """Rows of `length` random tokens."""
-    ids = np.random.default_rng(seed).integers(0, VOCABULARY, (count, length))
-    return encode(list(ids), context=length, tokens=16 * length)
+STEP = "training step (forward, backward)"
 
 
 # --- speed ---------------------------------------------------------------------------------------------------------
@@ -96,25 +81,27 @@ def random_rows(count: int, length: int, seed: int = 0) -> Batches:
 
 def speed(count: int, repeats: int, folder: Path | None) -> None:
     """Milliseconds per row of everything that scores rows, and of a training step."""
-    model = llama(256, 4)
+    model, equal = llama(256, 4), random_rows(count, 2 * LENGTH)
+    measured("equal length", model, equal, repeats, folder)
+    measured("mixed length", model, mixed_rows(count), repeats, folder)
+    answers = encode(equal.ids, [np.arange(len(ids)) >= LENGTH for ids in equal.ids], context=4 * LENGTH)
+    measured("equal length, of which the second half counts", llama(128, 4, 4 * VOCABULARY), answers, repeats, None)
+
+
+def measured(name: str, model: LlamaForCausalLM, rows: Batches, repeats: int, folder: Path | None) -> None:
+    """Print what each method takes for `rows`."""
+    print(f"{len(rows)} rows of {name}, {rows.lengths.mean():.0f} tokens on average, {rows.lengths.max()} at most;")
+    print(f"a model of {sum(one.numel() for one in model.parameters()):,} weights")
     layers = find_layers(model)
     targets = [random_rows(1, 2 * LENGTH, seed=7 + place) for place in range(8)]
     factors = estimate_factors(model, layers, joined(targets))
     towards = {number: directions(model, layers, factors, targets[:number]) for number in (1, 8)}
-    print(f"{sum(one.numel() for one in model.parameters()):,} weights")
-    for name, rows in {"equal": random_rows(count, 2 * LENGTH), "mixed": mixed_rows(count)}.items():
-        print(
-            f"{count} rows of {name} length, {rows.lengths.mean():.0f} tokens on average, {rows.lengths.max()} at most"
-        )
-        table = timed(model, layers, towards, rows, repeats)
-        if folder is not None:
-            table |= timed_peer(folder, model, layers, joined(targets), rows, repeats)
-        floor = table["training step (forward, backward)"]
-        for method, value in table.items():
-            print(
-                f"  {method:36s} {1000 * value / count:8.2f} ms per row {value / floor:6.2f} x a training step",
-                flush=True,
-            )
+    table = timed(model, layers, towards, rows, repeats)
+    if folder is not None:
+        table |= timed_peer(folder, model, layers, joined(targets), rows, repeats)
+    for method, value in table.items():
+        each, ratio = 1000 * value / len(rows), value / table[STEP]
+        print(f"  {method:36s} {each:8.2f} ms per row {ratio:6.2f} x a training step", flush=True)
 
 
 def timed_peer(
@@ -135,7 +122,9 @@ def timed(
 ) -> dict[str, float]:
     """Processor seconds of each method, the median of rounds in which they take turns."""
     methods: dict[str, Callable[[], object]] = {
-        "training step (forward, backward)": lambda: training(model, rows),
+        "forward": lambda: forward(model, rows),
+        "forward, backward without weights": lambda: through(model, layers, rows),
+        STEP: lambda: training(model, rows),
         "engine, 1 target": lambda: score(model, layers, towards[1], rows),
         "engine, 8 targets": lambda: score(model, layers, towards[8], rows),
         "loop over rows, 1 target": lambda: loop(model, layers, towards[1], rows),
@@ -156,6 +145,20 @@ def mixed_rows(count: int) -> Batches:
     return encode([random.integers(0, VOCABULARY, one) for one in lengths], context=4 * LENGTH, tokens=32 * LENGTH)
 
 
+def forward(model: nn.Module, rows: Batches) -> None:
+    """Logits alone."""
+    with torch.no_grad():
+        for batch in rows:
+            logits_of(model, torch.from_numpy(batch.ids))
+
+
+def through(model: nn.Module, layers: Layers, rows: Batches) -> None:
+    """What every exact score needs: the gradients of the layers' outputs, none of any weight."""
+    with watching(model, layers) as passes:
+        for batch in rows:
+            passes.run(batch, lambda seen: None)
+
+
 def training(model: nn.Module, rows: Batches) -> None:
     """Forward and backward passes of training, with the gradients of all weights; no optimiser."""
     model.train()
@@ -170,51 +173,16 @@ def training(model: nn.Module, rows: Batches) -> None:
 def loop(model: nn.Module, layers: Layers, towards: Directions, rows: Batches) -> list[list[float]]:
     """Each row's gradient by autograd, and its products with the directions: what most code does."""
     scores = []
-    for ids in rows.ids:
+    for ids, counted in zip(rows.ids, rows.counted, strict=True):
         batch = torch.from_numpy(ids)[None]
-        nn.functional.cross_entropy(logits_of(model, batch)[0, :-1], batch[0, 1:]).backward()
+        labels = torch.where(torch.from_numpy(counted), batch[0], -100)
+        nn.functional.cross_entropy(logits_of(model, batch)[0, :-1], labels[1:]).backward()
         grads = {id(one): one.grad for one in model.parameters() if one.grad is not None}
         stacked = {block.name: torch.cat(weight_of(model, block, grads)) for block in layers}
         products = [(towards.matrices[name] * grad).sum((1, 2)) for name, grad in stacked.items()]
         scores.append(torch.stack(products).sum(0).tolist())
         model.zero_grad()
     return scores
-
-
-def joined(several: Sequence[Batches]) -> Batches:
-    """The rows of all of them."""
-    return encode([ids for one in several for ids in one.ids], context=4 * LENGTH)
-
-
-# --- kronfluence ---------------------------------------------------------------------------------------------------
-
-
-def peer(
-    folder: Path, model: LlamaForCausalLM, layers: Layers, sets: Mapping[str, Batches], repeats: int = 1
-) -> Mapping[str, Any]:
-    """What bench/quad_kronfluence.py finds for the same model, matrices and rows."""
-    with tempfile.TemporaryDirectory() as work:
-        model.save_pretrained(Path(work, "model"))
-        arrays: dict[str, Any] = {}
-        for name, one in sets.items():
-            (batch,) = encode(one.ids, context=one.lengths.max(), tokens=one.lengths.max() * len(one))
-            arrays |= {name: batch.ids[np.argsort(batch.rows)], f"{name}_real": batch.real[np.argsort(batch.rows)]}
-        modules = [path for block in layers for path in block.members]
-        np.savez(Path(work, "rows.npz"), **arrays, modules=modules, batch=16, repeats=repeats)
-        script = Path(__file__).with_name("quad_kronfluence.py")
-        subprocess.run([interpreter(folder), script, work], check=True, stdout=subprocess.DEVNULL)
-        return dict(np.load(Path(work, "found.npz")))
-
-
-def interpreter(folder: Path) -> Path:
-    """A Python with kronfluence, and with torch and transformers of this one."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
-        Path(paths["purelib"], "outer.pth").write_text(sysconfig.get_paths()["purelib"])
-        subprocess.run([python, "-m", "pip", "install", "-q", "kronfluence==1.0.1"], check=True)
-    return python
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
@@ -246,193 +214,6 @@ def peak(count: int) -> None:
 
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-# --- agreement -----------------------------------------------------------------------------------------------------
-
-
-def agreement(pool_files: Sequence[Path], target_files: Sequence[Path], folder: Path | None, with_exact: bool) -> None:
-    """Rank correlation of every method's scores with those of the exact damped inverse Gauss-Newton matrix."""
-    texts = [texts_of(path, 700) for path in pool_files]
-    tokenizer = train_tokenizer([text for several in texts for text in several])
-    tokens = np.concatenate([rows_of(tokenizer, several, 400) for several in texts])
-    np.random.default_rng(0).shuffle(tokens)
-    sample, pool, rest = tokens[:96], tokens[96:352], tokens[96:]
-    targets = [batches(rows_of(tokenizer, texts_of(path, 300), 32)) for path in target_files]
-    model = llama(48, 2)
-    print(f"{len(rest)} rows to learn from, loss {train(model, rest):.2f} nats per token")
-    layers = find_layers(model)
-    if with_exact:
-        against_exact(model, layers, sample, targets, batches(pool))
-    if folder is not None:
-        against_kronfluence(folder, model, layers, {"sample": batches(sample), "pool": batches(pool)}, targets)
-
-
-def against_exact(model: nn.Module, layers: Layers, sample: Any, targets: Sequence[Batches], pool: Batches) -> None:
-    """Rank correlation of every method with the exact inverse, damped by once the mean eigenvalue of all layers."""
-    eigenvalues = estimate_factors(model, layers, batches(sample)).eigenvalues.values()
-    damping = sum(float(one.sum()) for one in eigenvalues) / sum(one.numel() for one in eigenvalues)
-    exact = score(model, layers, solved(model, layers, sample, targets, damping), pool)
-    for name, values in approximations(model, layers, batches(sample), targets, pool).items():
-        print(f"{name:40s} {agree(values, exact):6.3f}")
-
-
-def approximations(
-    model: nn.Module, layers: Layers, sample: Batches, targets: Sequence[Batches], pool: Batches
-) -> dict[str, Any]:
-    """Scores [pool, targets] by method."""
-    found = {}
-    for kind, which in [
-        ("ekfac", "all"),
-        ("kfac", "all"),
-        ("ekfac", "mlp"),
-        ("ekfac", "attention"),
-        ("identity", "all"),
-    ]:
-        part = find_layers(model, which)  # type: ignore[arg-type]
-        factors = estimate_factors(model, part, sample, kind=kind)  # type: ignore[arg-type]
-        found[f"{kind}, {which}"] = score(model, part, directions(model, part, factors, targets), pool)
-        if (kind, which) == ("ekfac", "all"):
-            for damping in (0.01, 1.0):
-                towards = directions(model, part, factors, targets, damping=damping)
-                found[f"{kind}, {which}, damping {damping}"] = score(model, part, towards, pool)
-    seen = examine(model, layers, pool, norms=True)
-    assert seen.norms is not None
-    found |= {"loss": seen.loss[:, None].repeat(len(targets), 1), "norm": seen.norms[:, None].repeat(len(targets), 1)}
-    return found
-
-
-def against_kronfluence(
-    folder: Path, model: LlamaForCausalLM, layers: Layers, sets: Mapping[str, Batches], targets: Sequence[Batches]
-) -> None:
-    """Rank correlation with kronfluence's EK-FAC scores, for target sets and for single target rows."""
-    other = np.asarray(peer(folder, model, layers, {**sets, "target": joined(targets)})["scores"]).T
-    factors = estimate_factors(model, layers, sets["sample"])
-    singles = [one.take([row]) for one in targets for row in range(len(one))]
-    for name, of, theirs in [
-        ("sets", targets, np.stack([part.mean(1) for part in np.split(other, len(targets), 1)], 1)),
-        ("rows", singles[::16], other[:, ::16]),
-    ]:
-        own = score(model, layers, directions(model, layers, factors, of, reduction="sum"), sets["pool"])
-        print(f"kronfluence, target {name:20s} {agree(own, theirs):6.3f}")
-
-
-def agree(values: Any, others: Any) -> float:
-    """Spearman correlation over rows, mean over targets."""
-    return float(np.mean([spearmanr(one, other).statistic for one, other in zip(values.T, others.T, strict=True)]))
-
-
-def solved(model: nn.Module, layers: Layers, sample: Any, targets: Sequence[Batches], damping: float) -> Directions:
-    """(H + damping)^-1 g_V by conjugate gradients, H the exact Gauss-Newton matrix of `sample` over all of `layers`."""
-    model.set_attn_implementation("eager")  # type: ignore[operator]
-    identity = estimate_factors(model, layers, batches(sample), kind="identity")
-    gradients = directions(model, layers, identity, targets).matrices
-    found = []
-    for place in range(len(targets)):
-        right = {block.name: gradients[block.name][place] for block in layers}
-        found.append(conjugate_gradients(lambda one: curved(model, layers, sample, one, damping), right))
-    model.set_attn_implementation("sdpa")  # type: ignore[operator]
-    return Directions({name: torch.stack([one[name] for one in found]) for name in found[0]}, len(targets), "mean")
-
-
-Vector = dict[str, Tensor]
-
-
-def conjugate_gradients(
-    times: Callable[[Vector], Vector], right: Vector, steps: int = 60, tolerance: float = 1e-2
-) -> Vector:
-    """x with A x = `right` to a relative residual of `tolerance`."""
-
-    def dot(one: Vector, other: Vector) -> float:
-        return sum(float((one[name] * other[name]).sum()) for name in one)
-
-    def plus(one: Vector, factor: float, other: Vector) -> Vector:
-        return {name: one[name] + factor * other[name] for name in one}
-
-    found, residual = {name: torch.zeros_like(one) for name, one in right.items()}, right
-    direction, size = right, dot(right, right)
-    start = size
-    step = 0
-    while step < steps and size > tolerance**2 * start:
-        moved = times(direction)
-        rate = size / dot(direction, moved)
-        found, residual = plus(found, rate, direction), plus(residual, -rate, moved)
-        size, before = dot(residual, residual), size
-        direction, step = plus(residual, size / before, direction), step + 1
-    print(f"  {step} steps of conjugate gradients, relative residual {(size / start) ** 0.5:.1e}", flush=True)
-    return found
-
-
-def curved(model: nn.Module, layers: Layers, sample: Any, vector: Vector, damping: float) -> Vector:
-    """(H + damping) times `vector`, H of the mean loss per token: J^T (diag p - p p^T) J."""
-    weights = {f"{path}.weight": model.get_parameter(f"{path}.weight") for block in layers for path in block.members}
-    sizes = [[len(model.get_parameter(f"{path}.weight")) for path in block.members] for block in layers]
-    tangents = {
-        f"{path}.weight": part
-        for block, size in zip(layers, sizes, strict=True)
-        for path, part in zip(block.members, torch.split(vector[block.name], size), strict=True)
-    }
-    totals = {name: torch.zeros_like(one) for name, one in weights.items()}
-    for ids in torch.split(torch.from_numpy(sample), 32):
-
-        def logits(given: dict[str, Tensor], ids: Tensor = ids) -> Tensor:
-            made: Tensor = torch.func.functional_call(
-                model, given, kwargs={"input_ids": ids, "use_cache": False}
-            ).logits
-            return made[:, :-1]
-
-        made, moved = torch.func.jvp(logits, (weights,), (tangents,))
-        chances = torch.softmax(made, -1)
-        curved_logits = chances * (moved - (chances * moved).sum(-1, keepdim=True))
-        (back,) = torch.func.vjp(logits, weights)[1](curved_logits)
-        for name, one in back.items():
-            totals[name] += one.detach() / (len(sample) * (sample.shape[1] - 1))
-    stacked = {block.name: torch.cat([totals[f"{path}.weight"] for path in block.members]) for block in layers}
-    return {name: one.detach() + damping * vector[name] for name, one in stacked.items()}
-
-
-def texts_of(path: Path, most: int) -> list[str]:
-    """Texts of the first rows of a JSON lines file."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for _, line in zip(range(most), file, strict=False)]
-    return ["\n".join(value for value in row.values() if isinstance(value, str)) for row in rows]
-
-
-def train_tokenizer(texts: Sequence[str]) -> Tokenizer:
-    """Byte-level BPE."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet))
-    return tokenizer
-
-
-def rows_of(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> Any:
-    """The first `LENGTH` tokens of texts that have as many."""
-    ids = [one.ids[:LENGTH] for one in tokenizer.encode_batch(list(texts)) if len(one.ids) >= LENGTH]
-    return np.array(ids[:most], np.int64)
-
-
-def batches(rows: Any) -> Batches:
-    """Rows of tokens as the engine takes them."""
-    return encode(list(rows), context=LENGTH, tokens=16 * LENGTH)
-
-
-def train(model: nn.Module, rows: Any, steps: int = 300) -> float:
-    """Train on `rows`; the mean loss of the last steps."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
-    random, losses = np.random.default_rng(0), []
-    for _ in range(steps):
-        ids = torch.from_numpy(rows[random.integers(0, len(rows), 24)])
-        loss = nn.functional.cross_entropy(logits_of(model, ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        losses.append(float(loss.detach()))
-    return float(np.mean(losses[-50:]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quad_selection import METHODS, QUAD_BATCHES, SIZE, share_for
+from quad_selection import METHODS, QUAD_BATCHES, SIZE, share_for, trained
 from scipy.stats import t
 
 COLOURS = {"random": "#888888", "clusters": "#4477aa", "bandit": "#cc6677", "quad": "#228833"}
@@ -17,7 +17,10 @@ NAMED = {
 }  # fmt: skip
 
 
-def report(work: Path) -> None:
+CAPS = ("", ", no cap")
+
+
+def report(work: Path, rate: float) -> None:
     """Write the tables and the plot."""
     times, curves = json.loads((work / "times.json").read_text()), json.loads((work / "scan.json").read_text())
     parts = [
@@ -41,8 +44,8 @@ def report(work: Path) -> None:
     parts += ["|---" * (1 + len(curves)) + "|"]
     for name, cells in told.items():
         parts.append(f"| {name} | " + " | ".join(f"{share:.0%}: {mass:.0%}" for share, mass in cells) + " |")
-    if (work / "train.jsonl").is_file():
-        parts += ["", "## Continued training", "", *train_tables(work)]
+    if trained(work, rate).is_file():
+        parts += ["", f"## Continued training, learning rate {rate:g}", "", *train_tables(work, rate)]
     place = Path(__file__).parent / "results" / "quad_selection.md"
     place.write_text("\n".join(parts) + "\n")
     picture(work, curves)
@@ -71,9 +74,9 @@ def mass_table(curves: dict[str, Any]) -> list[str]:
     return lines
 
 
-def train_tables(work: Path) -> list[str]:
+def train_tables(work: Path, rate: float) -> list[str]:
     """Change of loss against random rows of the same budget: mean over seeds and a 95% interval (t distribution)."""
-    found = [json.loads(line) for line in (work / "train.jsonl").read_text().splitlines()]
+    found = [json.loads(line) for line in trained(work, rate).read_text().splitlines()]
     lines = []
     for target in sorted({row["target"] for row in found}):
         mine = [row for row in found if row["target"] == target]
@@ -94,7 +97,18 @@ def train_tables(work: Path) -> list[str]:
             ]
             scored = np.mean([row["scored"] for row in rows_]) if rows_ else float("nan")
             lines.append(f"| {method} | {len(rows_)} | {scored:.0%} | " + " | ".join(cells) + " |")
+        lines += capped(mine, sets)
     return lines
+
+
+def capped(mine: list[dict[str, Any]], sets: list[str]) -> list[str]:
+    """What the cap on clusters changes, seed by seed."""
+    one, other = ({row["seed"]: row["loss"] for row in mine if row["method"] == f"quad{tail}"} for tail in CAPS)
+    seeds = sorted(one.keys() & other.keys())
+    if not seeds:
+        return []
+    cells = [cell("", [one[seed][s] for seed in seeds], [other[seed][s] for seed in seeds]) for s in sets]
+    return [f"| quad less quad without a cap | {len(seeds)} | | {' | '.join(cells)} |"]
 
 
 def cell(method: str, values: list[float], base: list[float]) -> str:

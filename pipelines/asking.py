@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from stages.contract import Examiner, IntArray, Stage
 class Asker:
     """Answers `Scores.ask` from the store, and from the stage's examiner for contents never asked about before."""
 
-    def __init__(self, stage: Stage, pool: RunPool, table: ScoreTable, state: Path | None) -> None:
-        self._stage, self._pool, self._table, self._state = stage, pool, table, state
+    def __init__(
+        self, stage: Stage, pool: RunPool, table: ScoreTable, state: Path | None, tell: Callable[[str], None]
+    ) -> None:
+        self._stage, self._pool, self._table, self._state, self._tell = stage, pool, table, state, tell
         self.examined = 0
 
     @cached_property
@@ -39,3 +42,4 @@ class Asker:
         batch = found.select(list(self._stage.examines)).to_batches()[0]
         store_batch(self._stage, self._table, found["content_hash"].combine_chunks(), self._examine(batch))
         self.examined += len(rows)
+        self._tell(f"examined {self.examined:,} rows")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,13 @@ from pipelines.store import Store
 from schemas.hashing import fingerprint
 from stages.contract import Stage, State
 
+Tell = Callable[[str], None]
 
-def fit_stage(stage: Stage, scorer: str, pool: RunPool, extras: Extras, store: Store) -> Path | None:
+
+def fit_stage(stage: Stage, scorer: str, pool: RunPool, extras: Extras, store: Store, tell: Tell) -> Path | None:
     """The fitted state's file, fitted now if the store does not have it; None for a stage that does not fit.
 
-    `scorer` is the fingerprint of the stage's parameters and versions.
+    `scorer` is the fingerprint of the stage's parameters and versions; `tell` shows people what `fit` is doing.
     """
     if stage.fits_on() == "nothing":
         return None
@@ -32,6 +34,7 @@ def fit_stage(stage: Stage, scorer: str, pool: RunPool, extras: Extras, store: S
         if not path.exists():
             pool.scratch = path.parent / "scratch"
             pool.scratch.mkdir(exist_ok=True)
+            pool.progress = lambda doing, done, total: tell(f"{doing}: {done:,} of {total:,}")
             save_state(path, stage.fit(pool, extras.pools))
         shutil.rmtree(path.parent / "scratch", ignore_errors=True)
     return path

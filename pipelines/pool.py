@@ -52,7 +52,10 @@ class RunPool:
     record_ids: Ids
     content_hashes: Ids
     starts: IntArray = field(init=False)
-    scratch: Path = field(init=False, default=Path())  # given by the runner while a stage fits
+    scratch: Path = field(init=False, default=Path())  # given by the runner while a stage fits, as is:
+    progress: Callable[[str, int, int], None] = field(
+        init=False, default_factory=lambda: lambda doing, done, total: None
+    )
 
     def __post_init__(self) -> None:
         self.starts = np.concatenate([[0], np.cumsum([part.rows for part in self.parts], dtype=np.int64)])
@@ -235,6 +238,10 @@ class ScoredPool:
     def scratch(self) -> Path:
         """The pool's."""
         return self._pool.scratch
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """The pool's."""
+        self._pool.progress(doing, done, total)
 
     def views(self, columns: Sequence[str]) -> Iterator[PartView]:
         """All rows in order, part by part, as views of the stage's own score columns or of the record's.

@@ -14,7 +14,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-_EVERY_SECONDS = 2.0
+_EVERY_SECONDS, _LINE_SECONDS = 2.0, 10.0
 EVENTS = "events.jsonl"
 """What a run tells while it runs, beside its unfinished output."""
 
@@ -28,11 +28,29 @@ class Reporter(Protocol):
     def advance(self, rows: int) -> None:
         """Rows of the current step done."""
 
+    def tell(self, doing: str) -> None:
+        """What the current step is about and how far that is, where it is not a matter of rows; told often."""
+
     def finish(self, summary: str) -> None:
         """The current step is over."""
 
     def warn(self, text: str) -> None:
         """Something people should look at."""
+
+
+class Seldom:
+    """True when called for the first time, and again once so many seconds have passed since it was last true."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, -seconds
+
+    def __call__(self) -> bool:
+        """Whether it is time."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
 
 
 class Silent:
@@ -42,6 +60,9 @@ class Silent:
         """Nothing."""
 
     def advance(self, rows: int) -> None:
+        """Nothing."""
+
+    def tell(self, doing: str) -> None:
         """Nothing."""
 
     def finish(self, summary: str) -> None:
@@ -55,7 +76,7 @@ class Lines:
     """One line per step, for logs and pipes."""
 
     def __init__(self) -> None:
-        self._step, self._since = "", time.monotonic()
+        self._step, self._since, self._now = "", time.monotonic(), Seldom(_LINE_SECONDS)
 
     def start(self, step: str, total: int | None = None) -> None:
         """Remember the step."""
@@ -63,6 +84,11 @@ class Lines:
 
     def advance(self, rows: int) -> None:
         """Lines do not move."""
+
+    def tell(self, doing: str) -> None:
+        """Print a line now and then."""
+        if self._now():
+            print(f"{self._step:<16} {doing}", file=sys.stderr, flush=True)
 
     def finish(self, summary: str) -> None:
         """Print the step's line."""
@@ -77,7 +103,7 @@ class JsonLines:
     """One JSON object per event on stderr, for log collectors."""
 
     def __init__(self) -> None:
-        self._step, self._since = "", time.monotonic()
+        self._step, self._since, self._now = "", time.monotonic(), Seldom(_LINE_SECONDS)
 
     def start(self, step: str, total: int | None = None) -> None:
         """Log the start."""
@@ -86,6 +112,11 @@ class JsonLines:
 
     def advance(self, rows: int) -> None:
         """Lines do not move."""
+
+    def tell(self, doing: str) -> None:
+        """Log it now and then."""
+        if self._now():
+            self._log("doing", text=doing)
 
     def finish(self, summary: str) -> None:
         """Log the end, with its seconds."""
@@ -123,7 +154,12 @@ class Bars:
     def advance(self, rows: int) -> None:
         """Move the bar."""
         if self._bar is not None:
-            self._bar.advance(self._task, rows)
+            self._bar.update(self._task, advance=rows, description=self._step)
+
+    def tell(self, doing: str) -> None:
+        """Show it beside the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._step:<16} {doing}")
 
     def finish(self, summary: str) -> None:
         """Replace the bar by a line."""
@@ -146,7 +182,7 @@ class Logged:
 
     def __init__(self, inner: Reporter, path: Path) -> None:
         self._inner, self._path, self._step = inner, path, ""
-        self._done, self._told = 0, 0.0
+        self._done, self._now, self._saying = 0, Seldom(_EVERY_SECONDS), Seldom(_EVERY_SECONDS)
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def begin(self, steps: list[str]) -> None:
@@ -166,10 +202,15 @@ class Logged:
     def advance(self, rows: int) -> None:
         """Pass on, and log now and then."""
         self._done += rows
-        if time.monotonic() - self._told >= _EVERY_SECONDS:
+        if self._now():
             self._log("progress", done=self._done)
-            self._told = time.monotonic()
         self._inner.advance(rows)
+
+    def tell(self, doing: str) -> None:
+        """Pass on, and log now and then."""
+        if self._saying():
+            self._log("doing", text=doing)
+        self._inner.tell(doing)
 
     def finish(self, summary: str) -> None:
         """Log and pass on."""

@@ -51,7 +51,7 @@ class ScoreOutcome:
 
 def score_pool(stage: Stage, pool: RunPool, extras: Extras, context: StageContext) -> ScoreOutcome:
     """Make sure that every living row has its scores in the store, except rows that cannot be scored."""
-    state = fit_stage(stage, score_fingerprint(stage, b""), pool, extras, context.store)
+    state = fit_stage(stage, score_fingerprint(stage, b""), pool, extras, context.store, context.reporter.tell)
     name = score_fingerprint(stage, state_digest(load_state(state)))
     table = context.store.scores(stage.name, name)
     context.used.extend([table.folder, *([state.parent] if state else [])])

@@ -113,7 +113,7 @@ def _decide(use: StageUse, pool: RunPool, scores: ScoreOutcome, path: Path, cont
     own = Scored(scores.table, columns, pool.content_hashes)
     extras = context.extras[use.label]
     asked = context.store.scores(f"{use.stage.name}-asked", scores.fingerprint)
-    asker = Asker(use.stage, pool, asked, scores.state)
+    asker = Asker(use.stage, pool, asked, scores.state, context.reporter.tell)
     mapper = partial(context.executor.map, runs_in="thread", needs=use.stage.needs)
     earlier = dict(context.earlier)
     context.earlier[use.label] = own

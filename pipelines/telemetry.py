@@ -42,6 +42,10 @@ class Observed:
         self._rows.add(rows, {"step": self._step})
         self._inner.advance(rows)
 
+    def tell(self, doing: str) -> None:
+        """Pass on."""
+        self._inner.tell(doing)
+
     def finish(self, summary: str) -> None:
         """Close the span and pass on."""
         if self._span is not None:

@@ -42,7 +42,7 @@ def status_view(found: Mapping[str, Any]) -> RenderableType:
     table = Table("step", "state", "rows", "time", "", title_justify="left")
     for step in found["steps"]:
         rows = f"{step['done']:,} of {step['total']:,}" if step["total"] and step["state"] != "done" else ""
-        table.add_row(step["step"], step["state"], rows, _span(step["seconds"]), step["summary"] or "")
+        table.add_row(step["step"], step["state"], rows, _span(step["seconds"]), step["summary"] or step["doing"] or "")
     for name in found["left"]:
         table.add_row(name, "to do", "", "", "")
     return Group(Text(f"{found['state']}: {_headline(found)}", _COLOURS[found["state"]]), table)
@@ -92,10 +92,12 @@ def _steps(events: list[dict[str, Any]], end: float) -> list[dict[str, Any]]:
         if event["event"] == "start":
             steps[name] = {
                 "step": name, "state": "under way", "since": event["time"], "total": event["total"], "done": 0,
-                "seconds": round(end - event["time"], 1), "summary": None,
+                "seconds": round(end - event["time"], 1), "summary": None, "doing": None,
             }  # fmt: skip
         elif event["event"] == "progress" and name in steps:
-            steps[name]["done"] = event["done"]
+            steps[name] |= {"done": event["done"], "doing": None}
+        elif event["event"] == "doing" and name in steps:
+            steps[name]["doing"] = event["text"]
         elif event["event"] == "finish" and name in steps:
             seconds = round(event["time"] - steps[name]["since"], 1)
             steps[name] |= {"state": "done", "seconds": seconds, "summary": event["summary"]}

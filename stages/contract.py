@@ -54,6 +54,10 @@ class Pool(Protocol):
         """A folder where a long `fit` leaves finished steps, for itself after a kill; gone once the state is stored."""
         ...
 
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """For a long `fit`, to say how far it is to the people who wait."""
+        ...
+
 
 class View(Protocol):
     """Consecutive rows of a pool: something small that can be sent to a task, and read wherever that runs."""

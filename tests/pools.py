@@ -48,6 +48,7 @@ class MemoryPool:
         self.fetched = self.examined = 0
         self._examine: Examiner | None = None
         self._scratch: Path | None = None
+        self.told: list[tuple[str, int, int]] = []
 
     def __len__(self) -> int:
         return int(self.records.num_rows)
@@ -76,6 +77,9 @@ class MemoryPool:
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         return map(function, tasks)
+
+    def progress(self, doing: str, done: int, total: int) -> None:
+        self.told.append((doing, done, total))
 
     @property
     def scratch(self) -> Path:

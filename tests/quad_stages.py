@@ -33,7 +33,8 @@ class Counting(Quad):
                 {
                     "influences": pa.FixedSizeListArray.from_arrays(flat, len(self.target), mask=pa.array(odd)),
                     "loss": pa.array(np.ones(len(texts))),
-                    "truncated": pa.array(["long" in t for t in texts]),
+                    "lost": pa.array([3 * ("long" in t) for t in texts], pa.int64()),
+                    "target_cuts": pa.array([[5, 2, 70]] * len(texts), pa.list_(pa.int64())),
                     "problem": pa.array(["odd" if flag else None for flag in odd], pa.string()),
                 }
             )

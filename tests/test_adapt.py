@@ -94,6 +94,8 @@ def scored(count: int, seed: int = 0) -> MemoryPool:
             "el2n": pa.array(rng.uniform(0, 1, count), mask=missing),
             "n_tokens": pa.array(np.full(count, 5), pa.int32()),
             "problem": pa.array(["too short: no token counts" if flag else None for flag in missing], pa.string()),
+            "lost": pa.array(np.arange(count) % 4 // 3 * 5),
+            "target_cuts": pa.array([[8, 1, 300]] * count, pa.list_(pa.int64())),
         }
     )
     return MemoryPool(records([{"text": f"row {seed} {n}"} for n in range(count)]), table)
@@ -108,6 +110,7 @@ def plan(**keys: Any) -> Plan:
             "share": "equal",
             "pool_rows": None,
             "seed": 0,
+            "targets": ("some/t.jsonl",),
             **keys,
         }
     )
@@ -125,6 +128,9 @@ def test_skills_share_the_quota_and_say_why() -> None:
     }
     assert found.reason[-1] == "no gradient; too short: no token counts"
     assert details[-1] is None
+    longer = "are longer than the model's context; the"
+    assert f"adapt: 15 scored rows {longer} 75 tokens after it are not looked at" in found.warnings
+    assert f"adapt: 1 of 8 rows of target t.jsonl {longer} 300 tokens after it are not looked at" in found.warnings
     for row, reason in enumerate(found.reason[:-1]):
         detail = details[row]
         assert detail is not None

@@ -30,6 +30,7 @@ def test_every_row_is_in_one_batch_whole(rows: list[list[int]], tokens: int) -> 
     assert seen == {place: row[:10] for place, row in enumerate(rows) if len(row) > 1}
     assert batches.empty.tolist() == [len(row) < 2 for row in rows]
     assert batches.truncated.tolist() == [len(row) > 10 for row in rows]
+    assert batches.lost.sum() == sum(len(row) for row in rows) - batches.lengths.sum()
 
 
 def test_a_row_is_empty_where_what_counts_lies_beyond_the_context() -> None:

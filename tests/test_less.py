@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pools import MemoryPool, records
+from small_models import ScratchPool
 
 from schemas.errors import RecipeError
 from stages.less.stage import Less
@@ -130,9 +131,8 @@ def test_the_warm_up_continues_after_a_kill(tmp_path: Path) -> None:
     rows = read_pool(pool, student, "text", "auto")
 
     def trained(folder: Path) -> dict[str, Any]:
-        folder.mkdir(exist_ok=True)
         model = prepared(student.model, 0, 0)
-        warm_up(model, rows, 3, 1e-3, 0, folder)
+        warm_up(model, rows, 3, 1e-3, 0, ScratchPool(records([]), folder))
         return dict(model.named_parameters())
 
     whole = trained(tmp_path / "whole")
@@ -162,6 +162,18 @@ def test_the_warm_up_continues_after_a_kill(tmp_path: Path) -> None:
 def test_a_target_without_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="nothing to score"):
         scored(stage(), texts(10), [[{"text": ""}]], tmp_path)
+
+
+def test_what_the_context_cuts_is_told(tmp_path: Path) -> None:
+    made, words = stage(target=["a.jsonl", "b.jsonl"], student={**TINY, "context": 160}), " ".join(TOPICS["sums"] * 50)
+    pool = scored(made, [*texts(10), {"text": words}], [texts(3, 5), [{"text": words}, {"text": words}]], tmp_path)
+    (each,) = {lost for lost in pool.table(["lost"])["lost"].to_pylist() if lost}
+    found = made.decide(pool).warnings
+    longer = "are longer than the model's context; the"
+    assert f"less: 1 scored rows {longer} {each} tokens after it are not looked at" in found
+    assert f"less: 2 of 2 rows of target b.jsonl {longer} {2 * each} tokens after it are not looked at" in found
+    assert len([note for note in found if "context" in note]) == 2
+    assert each == 400 - 160  # every word has become a token
 
 
 def test_decision_parameters_rescore_nothing() -> None:

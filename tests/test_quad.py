@@ -159,9 +159,11 @@ def test_rows_without_text_or_influence_are_told_apart() -> None:
 
 def test_rows_cut_by_the_context_are_counted() -> None:
     found, _ = decided(stage(policy="full"), records([{"text": f"long good row {n}"} for n in range(40)]))
-    assert any("40 scored rows are longer than the model's context" in note for note in found.warnings)
+    longer = "are longer than the model's context; the"
+    assert f"quad: 40 scored rows {longer} 120 tokens after it are not looked at" in found.warnings
+    assert f"quad: 2 of 5 rows of target t.jsonl {longer} 70 tokens after it are not looked at" in found.warnings
     assert found.detail is not None
-    assert all(json.loads(text)["truncated"] for text in found.detail)
+    assert all(json.loads(text)["lost"] == 3 for text in found.detail)
 
 
 def test_nothing_good_fills_the_quota_and_says_so() -> None:

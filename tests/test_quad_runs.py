@@ -39,7 +39,7 @@ def die(*args, **keys):
 
 if sys.argv.pop(1) == "factors":
     estimate = engine.estimate_factors
-    engine.estimate_factors = lambda *args, **keys: estimate(*args, **keys, progress=die)
+    engine.estimate_factors = lambda *args, **keys: estimate(*args, **{**keys, "progress": die})
 else:
     examine, calls = engine.Examiner.__call__, []
     engine.Examiner.__call__ = lambda self, batch: die() if calls else calls.append(1) or examine(self, batch)
@@ -160,6 +160,7 @@ def test_new_rows_cost_only_themselves_with_a_model(model: Path, tmp_path: Path)
 
 def test_influence_does_not_depend_on_the_batch(model: Path) -> None:
     from stages.quad import engine
+    from stages.student.models import load
 
     setup = Setup(str(model), Size(), "all", "ekfac", 0.1, "text", "auto", 0)
     inputs = {"a": MemoryPool(records(texts(6, 7))), "b": MemoryPool(records(texts(6, 8)))}
@@ -170,7 +171,9 @@ def test_influence_does_not_depend_on_the_batch(model: Path) -> None:
     whole = examine(batch).to_pylist()
     single = [examine(batch.slice(row, 1)).to_pylist()[0] for row in range(len(rows))]
     assert [row["problem"] for row in whole] == [row["problem"] for row in single]
-    assert [row["truncated"] for row in whole] == [False] * 7 + [True, False, False]
+    size = len(load(str(model)).tokenizer(rows[7]["text"])["input_ids"])
+    assert [row["lost"] for row in whole] == [0] * 7 + [size - TINY["context"], 0, 0]
+    assert [row["target_cuts"] for row in whole] == [[6, 0, 0, 6, 0, 0]] * 10
     assert whole[-1]["problem"] == "too short: no token counts"
     assert whole[-1]["influences"] is None
     for one, other in zip(whole[:8], single[:8], strict=True):

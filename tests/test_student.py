@@ -245,12 +245,13 @@ def test_turns_are_shown_by_the_template_or_plainly(tmp_path: Path, llama: Stude
 
 
 def test_the_built_in_student_learns_and_survives_storage(tmp_path: Path) -> None:
-    told: list[training.Step] = []
-    state = fit(pool(tmp_path / "s"), TINY, told.append)
+    taught = pool(tmp_path / "s")
+    state = fit(taught, TINY)
     student = from_state(state, "cpu")
-    assert [step.done for step in told] == list(range(1, told[0].total + 1))
-    assert told[-1].loss < told[0].loss - 1
-    assert told[-1].seconds_left == 0
+    assert [done for _, done, _ in taught.told] == list(range(1, taught.told[0][2] + 1))
+    first, last = (float(doing.rpartition(" ")[2]) for doing, _, _ in (taught.told[0], taught.told[-1]))
+    assert last < first - 1
+    assert taught.told[0][0] == f"training the built-in model, loss {first:.2f}"
     again = to_state(student)
     assert {name: value.tobytes() for name, value in again.items()} == {n: v.tobytes() for n, v in state.items()}
     assert from_state(again, "cpu").fingerprint == student.fingerprint
@@ -278,20 +279,22 @@ from pathlib import Path
 from stages.student import training
 import test_student as t
 vars(training).update(t.SMALL)
-def told(step):
-    if step.done == 13:
+def told(doing, done, total):
+    if done == 13:
         os.kill(os.getpid(), signal.SIGKILL)
-t.fit(t.pool(Path({str(tmp_path / "killed")!r})), t.TINY, told)
+pool = t.pool(Path({str(tmp_path / "killed")!r}))
+pool.progress = told
+t.fit(pool, t.TINY)
 """
     killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    told: list[training.Step] = []
-    resumed = fit(pool(tmp_path / "killed"), TINY, told.append)
-    assert told[0].done == 11
+    left = pool(tmp_path / "killed")
+    resumed = fit(left, TINY)
+    assert left.told[0][1] == 11
     assert {name: value.tobytes() for name, value in resumed.items()} == {n: v.tobytes() for n, v in whole.items()}
-    finished: list[training.Step] = []
-    assert fit(pool(tmp_path / "killed"), TINY, finished.append).keys() == whole.keys()
-    assert not finished
+    finished = pool(tmp_path / "killed")
+    assert fit(finished, TINY).keys() == whole.keys()
+    assert not finished.told
 
 
 def test_a_pool_without_texts_has_nothing_to_teach(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from stages.adapt.memory import PRUNED
 from stages.adapt.selection import Chosen, Redundancy, Share, choose, in_turn, prune, redundancy
 from stages.contract import BoolArray, Decisions, IntArray, Scores
+from stages.quad import cuts
 from stages.quad.bandit import Floats
 from stages.quad.clustering import Grouping, Ties, group
 from stages.quad.embedding import Vectors, stored_vectors
@@ -19,7 +20,7 @@ from stages.zipfit.ranking import TokenBudget, quota, shortfall, tie_breaker, wi
 
 
 class Plan(NamedTuple):
-    """The stage's parameters that a decision needs. `pool_rows` None: nothing is pruned."""
+    """The stage's parameters that a decision needs. `pool_rows` None: nothing is pruned; `targets` are their names."""
 
     keep: float | int | TokenBudget
     selectors: tuple[str, ...]
@@ -27,6 +28,7 @@ class Plan(NamedTuple):
     share: Share
     pool_rows: int | None
     seed: int
+    targets: tuple[str, ...]
 
 
 class Rows(NamedTuple):
@@ -38,6 +40,7 @@ class Rows(NamedTuple):
     ties: Ties
     problem: list[str | None]
     forgotten: BoolArray  # pruned by an earlier run
+    cuts: cuts.Cuts
 
 
 def decide(scores: Scores, plan: Plan, pruned: pa.Array) -> Decisions:
@@ -62,13 +65,13 @@ def decide(scores: Scores, plan: Plan, pruned: pa.Array) -> Decisions:
 
 
 def _read(scores: Scores, plan: Plan, pruned: pa.Array) -> Rows:
-    table = scores.table([*plan.selectors, "n_tokens", "problem", "content_hash"])
+    table = scores.table([*plan.selectors, "n_tokens", "problem", "content_hash", cuts.LOST, cuts.TARGETS])
     hashes = table["content_hash"].combine_chunks().cast(pa.string())
     selectors = {name: pc.fill_null(table[name], np.nan).to_numpy() for name in plan.selectors}
     tokens = pc.fill_null(table["n_tokens"], 0).to_numpy().astype(np.int64)
     forgotten = pc.is_in(hashes, value_set=pruned).to_numpy(zero_copy_only=False)
     problems = table["problem"].to_pylist()
-    return Rows(stored_vectors(scores), selectors, tokens, tie_breaker(hashes), problems, forgotten)
+    return Rows(stored_vectors(scores), selectors, tokens, tie_breaker(hashes), problems, forgotten, cuts.read(table))
 
 
 def _reasons(
@@ -116,4 +119,4 @@ def _notes(groups: Grouping, chosen: Chosen, plan: Plan, rows: Rows, gone: BoolA
         notes.append(f"adapt: {int(gone.sum()):,} redundant rows pruned for good")
     if surplus > int(gone.sum()):
         notes.append(f"adapt: the pool is still {surplus - int(gone.sum()):,} rows larger than {plan.pool_rows:,}")
-    return notes
+    return [*notes, *cuts.notes("adapt", rows.cuts, plan.targets)]

@@ -5,7 +5,7 @@ Importing this imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from schemas.errors import BadRow
 from stages.contract import Pool, State
 from stages.influence import Directions, Examined, examine, find_layers
 from stages.influence.batches import Batches
-from stages.quad import engine
+from stages.quad import cuts, engine
 from stages.quad.engine import rounded, steady
 from stages.quad.reading import read_batch
 from stages.quad.setup import Setup
@@ -45,9 +45,12 @@ class Scorer:
         self._layers = find_layers(self._student.model, setup.layers)
         towards = {name.removeprefix("towards."): a for name, a in state.items() if name.startswith("towards.")}
         self._towards = Directions.from_state(towards) if towards else None
+        self._cuts = {name: state[name] for name in (cuts.TARGETS,) if name in state}
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        """`vector`, `loss`, `gradient_norm`, `el2n`, `influence` and `ifd`; null where `problem` says why."""
+        """`vector`, `loss`, `gradient_norm`, `el2n`, `influence` and `ifd`, null where `problem` says why, and what
+        `cuts` counts.
+        """
         rows = read_batch(batch, self._student, self._setup.on, self._setup.counts)
         with steady(self._setup):
             found = examine(
@@ -65,17 +68,13 @@ class Scorer:
         influence = found.scores @ self._weights if len(self._weights) else np.full(len(rows), np.nan)
         said: dict[str, Any] = {
             "vector": pa.FixedSizeListArray.from_arrays(flat, found.vectors.shape[1], mask=pa.array(missing)),
-            "problem": pa.array(_problems(rows, found), pa.string()),
+            "problem": pa.array(engine.problems(rows, found.not_finite), pa.string()),
+            **cuts.columns(rows, self._cuts),
         }
         numbers = {
             "loss": found.loss, "gradient_norm": found.norms, "el2n": found.el2n, "influence": influence, "ifd": ratios,
         }  # fmt: skip
         return said | {name: pa.array(rounded(one), mask=np.isnan(one)) for name, one in numbers.items()}
-
-
-def _problems(rows: Batches, found: Examined) -> Sequence[str | None]:
-    flags = zip(rows.empty.tolist(), rows.truncated.tolist(), found.not_finite.tolist(), strict=True)
-    return [engine.problem(*each) for each in flags]
 
 
 def _difficulty(student: Student, batch: pa.RecordBatch) -> Floats:

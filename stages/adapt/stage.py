@@ -16,6 +16,7 @@ from stages.adapt.memory import decision_files, pruned
 from stages.adapt.selection import Share
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import words
+from stages.quad import cuts
 from stages.quad.setup import READS, Counts, Kind, Setup, Which
 from stages.student.builtin import Size
 from stages.student.models import check_model, folders, require
@@ -38,10 +39,11 @@ class Adapt(Stage):
     """
 
     name: ClassVar[str] = "adapt"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = READS
     runs_in: ClassVar[RunsIn] = "stream"
     libraries: ClassVar[tuple[str, ...]] = ("regex", "numpy", "torch", "transformers", "tokenizers", "peft")
-    internal: ClassVar[tuple[str, ...]] = ("vector",)
+    internal: ClassVar[tuple[str, ...]] = ("vector", cuts.TARGETS)
 
     keep: Keep = Field(description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
     target: TargetSets | None = Field(None, description="Target rows, for the selector `influence`.")
@@ -123,7 +125,7 @@ class Adapt(Stage):
 
     def stream(self, batches: Iterator[pa.RecordBatch], state: State, folder: Path) -> Iterator[pa.RecordBatch]:
         """`vector` (half precision, unit length), `loss` (nats per token), `gradient_norm`, `el2n`, `influence`, `ifd`,
-        `n_tokens` (words) and `problem`; null where a row has none.
+        `n_tokens` (words), `problem`, null where a row has none; and `lost` (tokens beyond the model's context).
         """
         from stages.adapt.engine import Scorer
 
@@ -134,7 +136,8 @@ class Adapt(Stage):
 
     def decide(self, scores: Scores) -> Decisions:
         """The skills' best rows; the score is that of the skill's own selector."""
-        plan = Plan(self.keep, self.selectors, self.skills, self.share, self.pool_rows, self.seed)
+        names = tuple(item.path for item in self.target or ())
+        plan = Plan(self.keep, self.selectors, self.skills, self.share, self.pool_rows, self.seed, names)
         return decide(scores, plan, pruned(self.memory, self.name))
 
     def estimate(self, sample: pa.Table, rows: int) -> Mapping[str, str]:

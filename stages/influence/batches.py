@@ -37,13 +37,13 @@ class Batch:
 class Batches:
     """A set of token sequences, handed out as padded batches: similar lengths together, order told by `Batch.rows`.
 
-    `ids[i]` and `counted[i]` are row i's tokens and which of them count, `truncated[i]` says that it was longer than
-    the context, `empty[i]` that nothing of it counts: such a row is in no batch and all its results are NaN.
+    `ids[i]` and `counted[i]` are row i's tokens and which of them count, `lost[i]` how many more it had than the
+    context, `empty[i]` that nothing of it counts: such a row is in no batch and all its results are NaN.
     """
 
     ids: tuple[IntArray, ...]
     counted: tuple[BoolArray, ...]
-    truncated: BoolArray
+    lost: IntArray
     tokens: int = TOKENS_PER_BATCH
 
     def __len__(self) -> int:
@@ -54,6 +54,11 @@ class Batches:
     def empty(self) -> BoolArray:
         """Rows that have no token whose loss counts [rows]."""
         return np.array([not counted.any() for counted in self.counted], bool)
+
+    @property
+    def truncated(self) -> BoolArray:
+        """Rows that were longer than the context [rows]."""
+        return self.lost > 0
 
     @property
     def lengths(self) -> IntArray:
@@ -82,7 +87,7 @@ class Batches:
         """The named rows as a set of its own."""
         picked = [int(row) for row in rows]
         ids, counted = tuple(self.ids[row] for row in picked), tuple(self.counted[row] for row in picked)
-        return Batches(ids, counted, self.truncated[picked], self.tokens)
+        return Batches(ids, counted, self.lost[picked], self.tokens)
 
     def sample(self, rows: int, seed: int) -> Batches:
         """At most `rows` rows that are not empty, by chance of their content: whatever order they came in."""
@@ -123,7 +128,7 @@ def encode(
     Args:
         ids: token ids of each row; may be empty.
         counted: which tokens' loss counts (a response, not its prompt); None for all. A row's first token never does.
-        context: longest sequence the model takes; longer rows lose their end and are flagged.
+        context: longest sequence the model takes; longer rows lose their end, and `lost` says how much.
         tokens: tokens per batch, padding included.
 
     Raises:
@@ -135,8 +140,8 @@ def encode(
         raise RecipeError(f"influence: {len(ids)} rows of token ids, but {len(counted)} rows of marks")
     marks = [None] * len(ids) if counted is None else counted
     rows = [_row(one, mark, context) for one, mark in zip(ids, marks, strict=True)]
-    truncated = np.array([len(one) > context for one in ids], bool)
-    return Batches(tuple(row for row, _ in rows), tuple(mark for _, mark in rows), truncated, tokens)
+    lost = np.array([max(0, len(one) - context) for one in ids], np.int64)
+    return Batches(tuple(row for row, _ in rows), tuple(mark for _, mark in rows), lost, tokens)
 
 
 def _row(

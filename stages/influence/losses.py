@@ -17,7 +17,13 @@ class RowLosses(NamedTuple):
 
     loss: Tensor  # [n], mean or sum over counted tokens
     el2n: Tensor  # [n], mean over counted tokens of |softmax - one-hot|
-    gradient: Tensor  # [n, length, vocabulary], of the sum over rows of `loss`; zeros for rows that are not finite
+    gradient: Tensor  # [k, vocabulary] at `logits`, of the sum over rows of `loss`; zeros for rows that are not finite
+
+
+def asked(counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and place [k] of every token whose logits a counted token's loss is made of: the one before it."""
+    row, place = torch.nonzero(counted[:, 1:], as_tuple=True)
+    return row, place
 
 
 def row_losses(
@@ -26,40 +32,36 @@ def row_losses(
     """Next-token losses in float32.
 
     Args:
-        logits: [n, length, vocabulary], without a graph.
+        logits: [k, vocabulary] at the places that `asked` names, without a graph.
         ids: token ids [n, length].
         counted: which tokens' loss counts [n, length].
         reduction: over a row's counted tokens.
         uniforms: numbers in [0, 1) [n, length]; where given, each label is drawn from the model's own distribution.
     """
-    vocabulary = logits.shape[-1]
-    row, place = torch.nonzero(counted[:, 1:], as_tuple=True)
+    row, place = asked(counted)
     counts = counted[:, 1:].sum(1).clamp(min=1).float()
     weight = (1 / counts if reduction == "mean" else torch.ones_like(counts))[row]
     labels = ids[row, place + 1]
     draws = None if uniforms is None else uniforms[row, place + 1]
-    gradient, losses, distances = torch.zeros_like(logits), [], []
-    for at in torch.split(torch.arange(len(row), device=row.device), max(1, CHUNK // vocabulary)):
-        part = logits[row[at], place[at]].float()
-        one = labels[at] if draws is None else draw(part, draws[at])
-        loss, distance = _tokens(part, one)
-        gradient[row[at], place[at]] = part.mul_(weight[at, None]).to(gradient.dtype)
-        losses.append(loss)
-        distances.append(distance)
-    loss = torch.zeros_like(counts).index_add_(0, row, torch.cat([weight.new_zeros(0), *losses]) * weight)
-    el2n = torch.zeros_like(counts).index_add_(0, row, torch.cat([weight.new_zeros(0), *distances])) / counts
-    gradient[~torch.isfinite(loss)] = 0
+    gradient, losses, distances = torch.empty_like(logits), torch.empty_like(weight), torch.empty_like(weight)
+    size = max(1, CHUNK // logits.shape[-1])
+    for at in (slice(start, start + size) for start in range(0, len(row), size)):
+        label = labels[at] if draws is None else draw(logits[at].float(), draws[at])
+        losses[at], distances[at], residual = _tokens(logits[at], label)
+        torch.mul(residual, weight[at, None], out=gradient[at])
+    loss = torch.zeros_like(counts).index_add_(0, row, losses * weight)
+    el2n = torch.zeros_like(counts).index_add_(0, row, distances) / counts
+    gradient[~torch.isfinite(loss)[row]] = 0
     return RowLosses(loss, el2n, gradient)
 
 
-def _tokens(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and EL2N of each token; `logits` [k, vocabulary] become softmax - one-hot in place."""
+def _tokens(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss and EL2N of each token [k], and softmax - one-hot [k, vocabulary], in float32."""
     at = labels[:, None]
-    picked = logits.gather(1, at)
-    total = torch.logsumexp(logits, 1, keepdim=True)
-    loss = (total - picked).squeeze(1)
-    logits.sub_(total).exp_().scatter_add_(1, at, torch.full_like(picked, -1.0))
-    return loss, torch.linalg.vector_norm(logits, dim=1)
+    chances = torch.log_softmax(logits, 1, dtype=torch.float32)
+    loss = -chances.gather(1, at)
+    residual = chances.exp_().scatter_add_(1, at, torch.full_like(loss, -1.0))
+    return loss.squeeze(1), torch.linalg.vector_norm(residual, dim=1), residual
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from schemas.errors import RecipeError, RunError
 from stages.influence.batches import Batch
 from stages.influence.experts import by_row, eager_experts, listening
 from stages.influence.layers import Block, Layers
-from stages.influence.losses import Reduction, RowLosses, row_losses
+from stages.influence.losses import Reduction, RowLosses, asked, row_losses
 from stages.influence.probe import evaluating, logits_of
 
 
@@ -60,6 +60,7 @@ class Passes:
         self.device = next(model.parameters()).device
         self._use: Use | None = None
         self._live = self._sound = torch.empty(0)
+        self._asked = asked(torch.empty(0, 1))
 
     def run(
         self,
@@ -74,20 +75,35 @@ class Passes:
         `uniforms` [n, length]: draw labels from the model instead of taking the text's (see `row_losses`).
         """
         ids, counted = (torch.from_numpy(one).to(self.device) for one in (batch.ids, batch.counted))
-        self._live = _live(counted)
+        self._live, self._asked = _live(counted), asked(counted)
         draws = None if uniforms is None else torch.from_numpy(uniforms).to(self.device)
         self._use = use
         with torch.set_grad_enabled(use is not None):
-            logits = logits_of(self._model, ids)
+            logits = self._logits(ids)
             found = row_losses(logits.detach(), ids, counted, reduction, draws)
             self._sound = torch.isfinite(found.loss)
             if use is not None:
                 torch.autograd.backward(logits, found.gradient)
         return found
 
+    def _logits(self, ids: Tensor) -> Tensor:
+        """Logits [k, vocabulary] where they are asked for. One row never asks for all of its tokens', so that what the
+        output head was spared can be told from the shape.
+        """
+        logits = logits_of(self._model, ids)
+        return logits[self._asked] if logits.shape[:2] == ids.shape else logits[0]
+
+    def _spare(self, head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """Give the output head only the tokens whose logits are asked for, as one row."""
+        if not args or args[0].shape[:-1] != self._live.shape:
+            return None
+        row, place = (one.to(args[0].device) for one in self._asked)
+        return (args[0][row, place][None], *args[1:])
+
     def watch(self, model: nn.Module, layers: Layers) -> list[object]:
-        """Put hooks on the blocks' modules; the handles to remove them by."""
-        handles: list[object] = []
+        """Put hooks on the output head and the blocks' modules; the handles to remove them by."""
+        head: nn.Module | None = getattr(model, "get_output_embeddings", lambda: None)()
+        handles: list[object] = [] if head is None else [head.register_forward_pre_hook(self._spare)]
         fused: dict[str, dict[int, dict[int, Block]]] = {}
         for block in layers:
             if block.expert is None:

@@ -11,6 +11,8 @@ from stages.influence.passes import Seen
 
 CHUNK = 1 << 24
 """Entries of rows' gradients that are held at a time."""
+_ENTRY = 64
+"""Products that take as long as writing and reading an entry of a gradient: 70 on a CPU, more on a GPU."""
 
 
 def finite(seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,15 +30,23 @@ def row_gradients(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
         yield torch.bmm(grad.mT, given)
 
 
-def row_scores(inputs: Tensor, grads: Tensor, matrices: Tensor) -> Tensor:
-    """Sum over tokens of d^T M a, for every row and target: float32 [n, targets]; `matrices` is [targets, out, in].
+def tokenwise(inputs: Tensor, matrices: Tensor) -> bool:
+    """Whether `token_scores` is the cheaper way to score towards `matrices` [targets, out, in] alone.
 
-    One target: M a for every token, then the product with d. Several: each row's gradient, which costs as much, then
-    its product with all of them, which costs next to nothing.
+    It multiplies once per target, `gradient_scores` once for all of them; but that has to write and read a gradient per
+    row, which costs as much as `_ENTRY` products of each entry. Not where M would be multiplied in another precision
+    than the model's.
     """
-    if len(matrices) == 1:
-        moved = inputs.to(matrices.dtype) @ matrices[0].T
-        return (moved * grads).sum((1, 2), dtype=torch.float32)[:, None]
+    return inputs.dtype == matrices.dtype and (len(matrices) - 1) * inputs.shape[1] < _ENTRY
+
+
+def token_scores(inputs: Tensor, grads: Tensor, matrices: Tensor) -> Tensor:
+    """Sum over tokens of d^T (M a) for every row and target: float32 [n, targets]."""
+    columns = [((inputs @ one.T) * grads).sum((1, 2), dtype=torch.float32) for one in matrices]
+    return torch.stack(columns, 1)
+
+
+def gradient_scores(gradients: Tensor, matrices: Tensor) -> Tensor:
+    """The same of rows' gradients [n, out, in]."""
     flat = matrices.flatten(1).T
-    parts = [one.flatten(1).to(flat.dtype) @ flat for one in row_gradients(inputs, grads)]
-    return torch.cat(parts).float()
+    return (gradients.flatten(1).to(flat.dtype) @ flat).float()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,10 @@ from schemas.errors import RecipeError
 from stages.influence.adam import AdamState
 from stages.influence.batches import Batch, Batches
 from stages.influence.directions import Directions
-from stages.influence.layers import Layers
+from stages.influence.layers import Block, Layers
 from stages.influence.losses import Reduction
 from stages.influence.passes import Passes, Seen, watching
-from stages.influence.products import row_gradients, row_scores
+from stages.influence.products import gradient_scores, row_gradients, token_scores, tokenwise
 from stages.influence.projection import Projection
 
 Floats = npt.NDArray[np.float64]
@@ -137,25 +138,46 @@ class _Asked(NamedTuple):
         return {name: np.asarray(one.numpy()) for name, one in found.items()}
 
     def _block(self, seen: Seen) -> dict[str, Tensor]:
+        """What is asked for of one block; rows' gradients are made once for all that takes them."""
         found: dict[str, Tensor] = {}
+        taking = self._taking_gradients(seen.block)
         if self.towards is not None:
-            name = seen.block.name
-            if name not in self.here:
-                self.here[name] = self.towards.matrices[name].to(seen.grads.device)
-            found["scores"] = row_scores(seen.inputs, seen.grads, self.here[name])
-        if self.norms:
-            gradients = row_gradients(seen.inputs, seen.grads)
-            found["squares"] = torch.cat([one.float().square().sum((1, 2)) for one in gradients])
-        if self.projection is not None:
-            found["vectors"] = self._projected(self.projection, seen)
-        return found
+            matrices = self._matrices(self.towards, seen)
+            if not taking and tokenwise(seen.inputs, matrices):
+                found["scores"] = token_scores(seen.inputs, seen.grads, matrices)
+            else:
+                taking["scores"] = partial(gradient_scores, matrices=matrices)
+        if self.projection is not None and self.adam is None:
+            found["vectors"] = self.projection.tokens(seen.block, seen.inputs, seen.grads)
+        return found | _by_row(seen, taking)
 
-    def _projected(self, projection: Projection, seen: Seen) -> Tensor:
-        if self.adam is None:
-            return projection.tokens(seen.block, seen.inputs, seen.grads)
-        gradients = row_gradients(seen.inputs, seen.grads)
-        updates = (self.adam.update(seen.block.name, one.float()) for one in gradients)
-        return torch.cat([projection.gradients(seen.block, one) for one in updates])
+    def _taking_gradients(self, block: Block) -> dict[str, _Taking]:
+        """What needs the rows' gradients of a block, scores apart."""
+        taking: dict[str, _Taking] = {}
+        projection, adam = self.projection, self.adam
+        if self.norms:
+            taking["squares"] = lambda rows: rows.float().square().sum((1, 2))
+        if projection is not None and adam is not None:
+            taking["vectors"] = lambda rows: projection.gradients(block, adam.update(block.name, rows.float()))
+        return taking
+
+    def _matrices(self, towards: Directions, seen: Seen) -> Tensor:
+        name = seen.block.name
+        if name not in self.here:
+            self.here[name] = towards.matrices[name].to(seen.grads.device)
+        return self.here[name]
+
+
+_Taking = Callable[[Tensor], Tensor]
+"""From some rows' gradients of a block [n, out, in] to something of each row [n, ...]."""
+
+
+def _by_row(seen: Seen, taking: Mapping[str, _Taking]) -> dict[str, Tensor]:
+    parts: dict[str, list[Tensor]] = {name: [] for name in taking}
+    for rows in row_gradients(seen.inputs, seen.grads) if taking else ():
+        for name, take in taking.items():
+            parts[name].append(take(rows))
+    return {name: torch.cat(several) for name, several in parts.items()}
 
 
 def _check(layers: Layers, towards: Directions | None, reduction: Reduction) -> None:

@@ -17,7 +17,7 @@ from stages.contract import Pool, State
 from stages.influence import AdamState, Layers, examine, find_layers, project
 from stages.influence.batches import Batches
 from stages.less.warmup import adapter_rank, prepared, warm_up
-from stages.quad import engine
+from stages.quad import cuts, engine
 from stages.quad.engine import rounded, steady, target_rows
 from stages.quad.reading import read_batch, read_pool
 from stages.quad.setup import Setup
@@ -56,11 +56,14 @@ def fit(setup: Setup, lesson: Lesson, pool: Pool, inputs: Mapping[str, Pool], na
         raise RecipeError("less: no row of the warm-up sample has a text that counts; see `on` and `counts`")
     targets = [target_rows(inputs[role], path, student, setup) for role, path in names.items()]
     with steady(setup):
-        optimiser = warm_up(model, rows, lesson.epochs, lesson.rate, setup.seed, pool.scratch)
+        optimiser = warm_up(model, rows, lesson.epochs, lesson.rate, setup.seed, pool)
         layers = find_layers(model, setup.layers)
         vectors = [_mean(model, layers, target, lesson, setup) for target in targets]
     moments = AdamState.of(model, layers, optimiser)
-    return {**state, **_weights(model), **_moments(moments), "targets": np.stack(vectors), "rank": np.array(rank)}
+    return {
+        **state, **_weights(model), **_moments(moments), **cuts.counted(targets),
+        "targets": np.stack(vectors), "rank": np.array(rank),
+    }  # fmt: skip
 
 
 class Scorer:
@@ -76,10 +79,13 @@ class Scorer:
                 if weight.requires_grad:
                     weight.copy_(torch.from_numpy(state[f"weights.{name}"].copy()).to(device))
         self._layers = find_layers(self._model, setup.layers)
+        self._cuts = {cuts.TARGETS: state[cuts.TARGETS]}
         self._adam, self._targets = _adam(state, device), np.asarray(state["targets"], np.float64)
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        """`cosines` (one per target), `loss`, `problem`; the first two null where the third says why."""
+        """`cosines` (one per target), `loss`, `problem`, and what `cuts` counts; the first two null where the third
+        says why.
+        """
         rows = read_batch(batch, self._student, self._setup.on, self._setup.counts)
         with steady(self._setup):
             found = examine(
@@ -89,11 +95,11 @@ class Scorer:
         assert found.vectors is not None
         missing = np.isnan(found.loss)
         values = pa.array(rounded(cosines(found.vectors.astype(np.float64), self._targets)).ravel())
-        flags = zip(rows.empty.tolist(), rows.truncated.tolist(), found.not_finite.tolist(), strict=True)
         return {
             "cosines": pa.FixedSizeListArray.from_arrays(values, len(self._targets), mask=pa.array(missing)),
             "loss": pa.array(rounded(found.loss), mask=missing),
-            "problem": pa.array([engine.problem(*each) for each in flags], pa.string()),
+            "problem": pa.array(engine.problems(rows, found.not_finite), pa.string()),
+            **cuts.columns(rows, self._cuts),
         }
 
 

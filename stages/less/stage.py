@@ -14,6 +14,7 @@ from pydantic import Field
 
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import words
+from stages.quad import cuts
 from stages.quad.setup import READS, Counts, Setup, Which
 from stages.student.builtin import Size
 from stages.student.models import check_model, folders, require
@@ -34,8 +35,10 @@ class Less(Stage):
     """
 
     name: ClassVar[str] = "less"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = READS
     runs_in: ClassVar[RunsIn] = "stream"
+    internal: ClassVar[tuple[str, ...]] = (cuts.TARGETS,)
     libraries: ClassVar[tuple[str, ...]] = ("regex", "numpy", "torch", "transformers", "tokenizers", "peft")
 
     target: TargetSets = Field(description="Files of target rows, one per subtask; weights do not matter.")
@@ -86,7 +89,9 @@ class Less(Stage):
         return engine.fit(self._setup(), self._lesson(), pool, inputs, names)
 
     def stream(self, batches: Iterator[pa.RecordBatch], state: State, folder: Path) -> Iterator[pa.RecordBatch]:
-        """`less` (the highest of `cosines`), `cosines` (one per target), `loss`, `n_tokens` (words) and `problem`."""
+        """`less` (the highest of `cosines`), `cosines` (one per target), `loss`, `n_tokens` (words), `problem` and
+        `lost` (tokens beyond the model's context).
+        """
         from stages.less.engine import Scorer
 
         scorer = Scorer(self._setup(), self._lesson(), state)
@@ -100,17 +105,18 @@ class Less(Stage):
 
     def decide(self, scores: Scores) -> Decisions:
         """The best rows within the quota; equal scores by content hash."""
-        table = scores.table(["less", "cosines", "problem", "n_tokens", "content_hash"])
+        table = scores.table(["less", "cosines", "problem", "n_tokens", "content_hash", cuts.LOST, cuts.TARGETS])
         score = pc.fill_null(table["less"], np.nan).to_numpy()
         ties = tie_breaker(table["content_hash"].combine_chunks().cast(pa.string()))
         limit = quota(self.keep, len(scores))
         tokens = table["n_tokens"].to_numpy().astype(np.int64)
         chosen = within(best_first(score, ties), tokens, limit)
         keep = mask(chosen, len(scores))
+        paths = [item.path for item in self.target]
         details = [None if each is None else orjson.dumps({"cosines": each}).decode() for each in _lists(table)]
         return Decisions(
             keep, _reasons(keep, table["problem"].to_pylist()), score, detail=details,
-            warnings=shortfall("less", len(chosen), limit),
+            warnings=(*shortfall("less", len(chosen), limit), *cuts.notes("less", cuts.read(table), paths)),
         )  # fmt: skip
 
     def estimate(self, sample: pa.Table, rows: int) -> Mapping[str, str]:

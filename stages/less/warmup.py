@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas.errors import RecipeError
+from stages.contract import Pool
 from stages.influence.batches import Batch, Batches
 
 FULL_UP_TO: Final = 50_000_000
@@ -49,22 +50,24 @@ def prepared(model: nn.Module, rank: int, seed: int) -> nn.Module:
         return peft.get_peft_model(trained, config)
 
 
-def warm_up(model: nn.Module, rows: Batches, epochs: int, rate: float, seed: int, scratch: Path) -> torch.optim.Adam:
+def warm_up(model: nn.Module, rows: Batches, epochs: int, rate: float, seed: int, pool: Pool) -> torch.optim.Adam:
     """Train in place with Adam and a linearly falling rate; returns the optimiser with its moments.
 
-    Finished epochs stay in `scratch`: the same call after a kill continues from them.
+    Finished epochs stay in `pool.scratch`: the same call after a kill continues from them. `pool.progress` hears of
+    them.
     """
     weights = [one for one in model.parameters() if one.requires_grad]
     optimiser = torch.optim.Adam(weights, lr=rate)
     plan = [batch for epoch in range(epochs) for batch in _shuffled(list(rows), seed + epoch)]
     each = len(plan) // max(1, epochs)
-    done = _restore(weights, optimiser, scratch)
+    done = _restore(weights, optimiser, pool.scratch)
     for step, batch in enumerate(plan[done:], done + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate * _share(step, len(plan))
         _step(model, optimiser, batch)
+        pool.progress("warming up", step, len(plan))
         if step % each == 0:
-            _checkpoint(weights, optimiser, step, scratch)
+            _checkpoint(weights, optimiser, step, pool.scratch)
     return optimiser
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import BoolArray, Decisions, IntArray, Scores
+from stages.quad import cuts
 from stages.quad.bandit import FILLED, WITH_CLUSTER, Floats, Selection, Tuning
 from stages.quad.clustering import Grouping, Ties, caps, default_clusters, group, neighbours
 from stages.quad.embedding import Vectors, stored_vectors, tfidf_vectors
@@ -20,7 +21,9 @@ _ARMS: Final = 50
 
 
 class Plan(NamedTuple):
-    """The parameters a decision needs. `weights` are the targets' shares; `stored` says that vectors were stored."""
+    """The parameters a decision needs. `targets` are paths and `weights` their shares; `stored` says that vectors were
+    stored.
+    """
 
     policy: Policy
     keep: float | int | TokenBudget
@@ -39,6 +42,7 @@ class Plan(NamedTuple):
     arms: int | None
     draws: int
     batch: int | None
+    targets: tuple[str, ...]
 
 
 class Pool(NamedTuple):
@@ -56,14 +60,16 @@ class Oracle:
     def __init__(self, scores: Scores, weights: Floats) -> None:
         self._scores, self._weights = scores, weights
         self.problem: dict[int, str] = {}
-        self.truncated = np.zeros(len(scores), np.bool_)
+        self.cuts = cuts.Cuts(np.zeros(len(scores), np.int64), np.zeros((0, 3), np.int64))
         self.each = np.full((len(scores), len(weights)), np.nan)
 
     def __call__(self, rows: IntArray) -> Floats:
         """Influence of the rows; NaN for those that have none."""
         found = self._scores.ask(rows)
         self.each[rows] = _matrix(found["influences"].combine_chunks(), len(self._weights))
-        self.truncated[rows] = found["truncated"].to_numpy(zero_copy_only=False)
+        told = cuts.read(found)
+        self.cuts.lost[rows] = told.lost
+        self.cuts = cuts.Cuts(self.cuts.lost, told.targets)
         said = zip(rows.tolist(), found["problem"].to_pylist(), strict=True)
         self.problem.update({row: problem for row, problem in said if problem})
         return np.asarray(self.each[rows] @ self._weights)
@@ -178,8 +184,8 @@ def _detail(row: int, found: Selection, groups: Grouping, oracle: Oracle, places
     }  # fmt: skip
     if found.asked[row]:
         told |= {"influences": [_short(value) for value in oracle.each[row]]}
-    if oracle.truncated[row]:
-        told["truncated"] = True
+    if oracle.cuts.lost[row]:
+        told["lost"] = int(oracle.cuts.lost[row])
     return orjson.dumps(told).decode()
 
 
@@ -199,7 +205,4 @@ def _notes(found: Selection, groups: Grouping, oracle: Oracle, plan: Plan, pool:
         notes.append(f"quad: {filled:,} kept rows only fill the quota: no cluster had a positive reward any more")
     if oracle.problem:
         notes.append(f"quad: {len(oracle.problem):,} scored rows have no influence")
-    cut = int(oracle.truncated.sum())
-    if cut:
-        notes.append(f"quad: {cut:,} scored rows are longer than the model's context; their end is not looked at")
-    return notes
+    return [*notes, *cuts.notes("quad", oracle.cuts, plan.targets)]

@@ -17,6 +17,7 @@ from schemas.errors import RecipeError
 from stages.contract import Pool, State
 from stages.influence import Directions, directions, estimate_factors, examine, find_layers
 from stages.influence.batches import Batches
+from stages.quad import cuts
 from stages.quad.reading import joined, read_batch, read_pool
 from stages.quad.setup import Setup
 from stages.student import builtin
@@ -46,19 +47,18 @@ def fit(setup: Setup, pool: Pool, inputs: Mapping[str, Pool], names: Mapping[str
     """
     state = _prefixed(_MODEL, builtin.fit(pool, setup.student)) if setup.model is None else {}
     student = open_student(setup.model, state)
-    with steady(setup):
-        return {**state, **_prefixed(_TOWARDS, _towards(setup, student, pool, inputs, names).to_state())}
-
-
-def _towards(
-    setup: Setup, student: Student, pool: Pool, inputs: Mapping[str, Pool], names: Mapping[str, str]
-) -> Directions:
     targets = [target_rows(inputs[role], path, student, setup) for role, path in names.items()]
+    with steady(setup):
+        towards = _towards(setup, student, pool, targets)
+    return {**state, **_prefixed(_TOWARDS, towards.to_state()), **cuts.counted(targets)}
+
+
+def _towards(setup: Setup, student: Student, pool: Pool, targets: list[Batches]) -> Directions:
     layers = find_layers(student.model, setup.layers)
     sample = joined(targets) if setup.model else read_pool(pool, student, setup.on, setup.counts, 4 * FACTOR_ROWS)
     factors = estimate_factors(
         student.model, layers, sample, kind=setup.factors, samples=FACTOR_ROWS, seed=setup.seed,
-        scratch=pool.scratch / "factors",
+        scratch=pool.scratch / "factors", progress=lambda step, *far: pool.progress(f"curvature, {step}", *far),
     )  # fmt: skip
     return directions(student.model, layers, factors, targets, damping=setup.damping)
 
@@ -82,39 +82,37 @@ class Examiner:
         self._setup = setup
         self._student = open_student(setup.model, state)
         self._layers = find_layers(self._student.model, setup.layers)
+        self._cuts = {cuts.TARGETS: state[cuts.TARGETS]}
         self._towards = Directions.from_state(_stripped(_TOWARDS, state))
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """`influences` (one per target set), `loss` (nats per token that counts), `truncated`, `problem`.
+        """`influences` (one per target set), `loss` (nats per token that counts), `problem`, and what `cuts` counts.
 
         The first two are null where `problem` says why.
         """
         rows = read_batch(batch, self._student, self._setup.on, self._setup.counts)
         with steady(self._setup):
             found = examine(self._student.model, self._layers, rows, towards=self._towards)
-        return _columns(rows, found.scores, found.loss, found.not_finite)
+        said = problems(rows, found.not_finite)
+        missing = np.array([problem is not None for problem in said], np.bool_)
+        values = pa.array(rounded(found.scores).ravel())
+        return pa.RecordBatch.from_pydict(
+            {
+                "influences": pa.FixedSizeListArray.from_arrays(values, found.scores.shape[1], mask=pa.array(missing)),
+                "loss": pa.array(rounded(found.loss), mask=missing),
+                "problem": pa.array(said, pa.string()),
+                **cuts.columns(rows, self._cuts),
+            }
+        )
 
 
-def _columns(
-    rows: Batches, scores: npt.NDArray[np.float64], loss: npt.NDArray[np.float64], not_finite: npt.NDArray[np.bool_]
-) -> pa.RecordBatch:
-    problems = [
-        problem(*flags) for flags in zip(rows.empty.tolist(), rows.truncated.tolist(), not_finite.tolist(), strict=True)
-    ]
-    missing = np.array([problem is not None for problem in problems], np.bool_)
-    values = pa.array(rounded(scores).ravel())
-    return pa.RecordBatch.from_pydict(
-        {
-            "influences": pa.FixedSizeListArray.from_arrays(values, scores.shape[1], mask=pa.array(missing)),
-            "loss": pa.array(rounded(loss), mask=missing),
-            "truncated": pa.array(rows.truncated),
-            "problem": pa.array(problems, pa.string()),
-        }
-    )
+def problems(rows: Batches, not_finite: npt.NDArray[np.bool_]) -> list[str | None]:
+    """Why each row has no score, or None."""
+    flags = zip(rows.empty.tolist(), rows.truncated.tolist(), not_finite.tolist(), strict=True)
+    return [_problem(*each) for each in flags]
 
 
-def problem(empty: bool, truncated: bool, not_finite: bool) -> str | None:
-    """Why a row has no score, or None."""
+def _problem(empty: bool, truncated: bool, not_finite: bool) -> str | None:
     if empty:
         return "nothing that counts fits into the model's context" if truncated else "too short: no token counts"
     return "its loss or gradient is not finite" if not_finite else None

@@ -51,7 +51,7 @@ def joined(parts: list[Batches]) -> Batches:
     return Batches(
         tuple(ids for part in parts for ids in part.ids),
         tuple(counted for part in parts for counted in part.counted),
-        np.concatenate([np.zeros(0, np.bool_), *(part.truncated for part in parts)]),
+        np.concatenate([np.zeros(0, np.int64), *(part.lost for part in parts)]),
         TOKENS_PER_BATCH,
     )
 

@@ -37,6 +37,7 @@ class Quad(Stage):
     """
 
     name: ClassVar[str] = "quad"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = READS
     examines: ClassVar[tuple[str, ...]] = READS
     libraries: ClassVar[tuple[str, ...]] = ("regex", "numpy", "torch", "transformers", "tokenizers", "peft")
@@ -147,7 +148,9 @@ class Quad(Stage):
         return pa.RecordBatch.from_pydict({"vector": column, "n_tokens": words})
 
     def examiner(self, state: State) -> Examiner:
-        """`influences` (one per target), `loss` (nats per counted token), `truncated` and `problem` of a row."""
+        """`influences` (one per target), `loss` (nats per counted token), `problem` and `lost` (tokens beyond the
+        model's context) of a row.
+        """
         from stages.quad.engine import Examiner as Engine
 
         return Engine(self._setup(), state)
@@ -162,6 +165,7 @@ class Quad(Stage):
                 self.policy, self.keep, weights, self.clusters, self.neighbour_distance, self.max_share,
                 self.max_scored, self.dimensions, self.seed, self.embedding is not None, self.alpha, self.threshold,
                 self.relative, self.sweep, self.arms, self.draws, self.batch,
+                tuple(item.path for item in self.target),
             ),
         )  # fmt: skip
 

@@ -25,22 +25,30 @@ _ITERATIONS: Final = 4
 
 def fit(pool: Pool, on: On, dimensions: int, seed: int) -> State:
     """Inverse document frequencies and singular vectors, from the rows of the lowest content hashes."""
-    texts = _sampled(pool, on)
-    terms = _counts(texts)
-    idf = np.log((1 + len(texts)) / (1 + np.bincount(terms.indices, minlength=BUCKETS))) + 1
-    weighted = _weighted(terms, idf)
-    wanted = min(dimensions, len(texts) - 1)
-    if wanted < 2 or not terms.nnz:
-        return {"idf": idf, "directions": np.zeros((BUCKETS, 0), np.float32)}
-    # One thread: sums in another order give other last digits.
-    with threadpool_limits(1):
-        svd = TruncatedSVD(wanted, n_iter=_ITERATIONS, random_state=seed % 2**32).fit(weighted)
-    return {"idf": idf, "directions": np.ascontiguousarray(svd.components_.T, np.float32)}
+    return learn(ngram_column(_sampled(pool, on), BUCKETS)[0], dimensions, seed)
 
 
 def embed(texts: Sequence[str], state: State) -> Floats32:
     """Unit vectors, one per text; zeros for a text without a word. Each depends on its own text only."""
-    terms = _weighted(_counts(texts), state["idf"])
+    return project(ngram_column(texts, BUCKETS)[0], state)
+
+
+def learn(grams: pa.ListArray, dimensions: int, seed: int) -> State:
+    """Inverse document frequencies and singular vectors of texts as lists of buckets (`ngram_column`)."""
+    terms = _counts(grams)
+    idf = np.log((1 + terms.shape[0]) / (1 + np.bincount(terms.indices, minlength=BUCKETS))) + 1
+    wanted = min(dimensions, terms.shape[0] - 1)
+    if wanted < 2 or not terms.nnz:
+        return {"idf": idf, "directions": np.zeros((BUCKETS, 0), np.float32)}
+    # One thread: sums in another order give other last digits.
+    with threadpool_limits(1):
+        svd = TruncatedSVD(wanted, n_iter=_ITERATIONS, random_state=seed % 2**32).fit(_weighted(terms, idf))
+    return {"idf": idf, "directions": np.ascontiguousarray(svd.components_.T, np.float32)}
+
+
+def project(grams: pa.ListArray, state: State) -> Floats32:
+    """Unit vectors of texts as lists of buckets; zeros for one without any, or null."""
+    terms = _weighted(_counts(grams), state["idf"])
     directions = state["directions"]
     return unit(np.asarray(terms @ directions) if directions.shape[1] else _few(terms))
 
@@ -72,12 +80,13 @@ def _hashes(batch: pa.RecordBatch) -> npt.NDArray[np.bytes_]:
     return np.array(batch["content_hash"].to_pylist(), "S32")
 
 
-def _counts(texts: Sequence[str]) -> csr_array:
+def _counts(grams: pa.ListArray) -> csr_array:
     """How often each bucket occurs in each text."""
-    grams, _ = ngram_column(texts, BUCKETS)
-    places = grams.flatten().to_numpy().astype(np.int32)
-    starts = grams.offsets.to_numpy().astype(np.int32)
-    terms = csr_array((np.ones(len(places)), places, starts), shape=(len(texts), BUCKETS))
+    filled = grams.fill_null([]) if grams.null_count else grams
+    places = filled.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
+    sizes = filled.value_lengths().to_numpy(zero_copy_only=False)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    terms = csr_array((np.ones(len(places)), places, starts), shape=(len(grams), BUCKETS))
     terms.sum_duplicates()
     return terms
 

@@ -6,7 +6,7 @@ pretrained model's folder at hand, `models.load` is the better student.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -19,11 +19,12 @@ from schemas.errors import RecipeError
 from stages.contract import Pool, State
 from stages.student.lessons import END, START, Lesson, forms, lessons, token_lists, train_tokenizer
 from stages.student.models import Student, require
-from stages.student.training import Step, train
+from stages.student.training import train
 from stages.student.turns import Exchange
 
-__all__ = ["Size", "Step", "draft", "fit", "from_state", "to_state"]
+__all__ = ["DOING", "Size", "draft", "fit", "from_state", "to_state"]
 
+DOING: Final = "training the built-in model, loss {:.2f}"
 _PREFIX: Final = "weights."
 
 
@@ -48,12 +49,12 @@ class Size(BaseModel):
         return self
 
 
-def fit(pool: Pool, size: Size, told: Callable[[Step], None] | None = None) -> State:
+def fit(pool: Pool, size: Size) -> State:
     """Train a student on the pool: the state of a stage, read back by `from_state`.
 
     Deterministic given the pool's content, `size` and the libraries, on machines of one kind. Finished steps stay in
-    `pool.scratch`: the same call after a kill continues from them, to the same bits. Progress is logged
-    (`curatrix.student`) and told to `told`. Raises RecipeError where the pool has no text to learn from.
+    `pool.scratch`: the same call after a kill continues from them, to the same bits. `pool.progress` hears of
+    every step. Raises RecipeError where the pool has no text to learn from.
     """
     require()
     taught = lessons(pool)
@@ -62,7 +63,7 @@ def fit(pool: Pool, size: Size, told: Callable[[Step], None] | None = None) -> S
     tokenizer = _tokenizer(taught, size, pool.scratch)
     ids = token_lists(taught, tokenizer, size.context, size.tokens, size.epochs, size.seed)
     model = _untrained(_config(size, tokenizer), size.seed)
-    train(model, ids, pool.scratch, told)
+    train(model, ids, pool.scratch, lambda step: pool.progress(DOING.format(step.loss), step.done, step.total))
     return _arrays(model, _fast(tokenizer).backend_tokenizer.to_str())
 
 

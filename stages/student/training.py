@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,16 +26,14 @@ _THREADS: Final = 1
 """Always as many, for sums in another order give other last digits; two that wait for each other on a busy machine are
 far slower than one."""
 _IGNORED: Final = -100
-_log: Final = logging.getLogger("curatrix.student")
 
 
 class Step(NamedTuple):
-    """How far training is. `loss` is the mean over the step's tokens in nats, `seconds_left` an estimate."""
+    """How far training is; `loss` is the mean over the step's tokens in nats."""
 
     done: int
     total: int
     loss: float
-    seconds_left: float
 
 
 def steps(ids: Sequence[Sequence[int]]) -> list[slice]:
@@ -48,7 +44,7 @@ def steps(ids: Sequence[Sequence[int]]) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(starts)]
 
 
-def train(model: Any, ids: Sequence[Sequence[int]], scratch: Path, told: Callable[[Step], None] | None = None) -> None:
+def train(model: Any, ids: Sequence[Sequence[int]], scratch: Path, told: Callable[[Step], None]) -> None:
     """Teach `model` the texts `ids` once, in place: AdamW, a short warm-up, then a cosine to a tenth of the rate.
 
     Every 25 steps weights and moments go to `scratch`; the same call after a kill continues there, to the same bits.
@@ -57,14 +53,12 @@ def train(model: Any, ids: Sequence[Sequence[int]], scratch: Path, told: Callabl
 
     plan = steps(ids)
     optimiser = torch.optim.AdamW(model.parameters(), lr=_RATE, betas=_BETAS, weight_decay=_DECAY)
-    done = _restore(model, optimiser, scratch)
-    first, started = done, perf_counter()
+    first = _restore(model, optimiser, scratch)
     with threads(_THREADS):
         model.train()
         for done in range(first + 1, len(plan) + 1):
             loss = _step(model, optimiser, ids[plan[done - 1]], _rate(done, len(plan)))
-            left = (perf_counter() - started) / (done - first) * (len(plan) - done)
-            _tell(Step(done, len(plan), loss, left), told)
+            told(Step(done, len(plan), loss))
             if done % _STEPS_PER_CHECKPOINT == 0 or done == len(plan):
                 _checkpoint(model, optimiser, done, scratch)
         model.eval()
@@ -117,13 +111,6 @@ def _rate(step: int, total: int) -> float:
     return _RATE * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm))))
 
 
-def _tell(step: Step, told: Callable[[Step], None] | None) -> None:
-    if told is not None:
-        told(step)
-    if step.done % _STEPS_PER_CHECKPOINT == 0 or step.done in (1, step.total):
-        _log.info("training: step %d of %d, loss %.3f, %.0f s left", *step)
-
-
 def _checkpoint(model: Any, optimiser: Any, done: int, scratch: Path) -> None:
     """Weights and moments in one file, written whole or not at all."""
     from safetensors.torch import save_file
@@ -153,5 +140,4 @@ def _restore(model: Any, optimiser: Any, scratch: Path) -> int:
             weight.copy_(file.get_tensor(f"w.{name}"))
             moments = {"exp_avg": file.get_tensor(f"m.{name}"), "exp_avg_sq": file.get_tensor(f"v.{name}")}
             optimiser.state[weight] = {"step": torch.tensor(float(done)), **moments}
-    _log.info("training: continuing after step %d", done)
     return done
