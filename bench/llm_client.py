@@ -2,8 +2,9 @@
 
 A mock chat server (a process of its own, answering after 100 ms) is asked by raw aiohttp, by `stages.llm` (with its
 journal), by the openai SDK and by distilabel's client (installed into a virtual environment of its own; skipped with
-the reason where that fails). Every run is a fresh process; rounds take turns, so that a busy machine is busy for all.
-CPU is user and system time of the asking process from the first request to the last reply.
+the reason where that fails). aiohttp and `stages.llm` run on asyncio's own event loop and on uvloop's; `in_order`
+always takes uvloop's. Every run is a fresh process; rounds take turns, so that a busy machine is busy for all. CPU is
+user and system time of the asking process from the first request to the last reply.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import argparse
 import asyncio
 import json
 import os
+import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,7 @@ import time
 import venv
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -33,7 +37,11 @@ PROMPT: Final = "Rewrite the following instruction so that it is harder and self
 REPLY: Final = "Here is a harder instruction, with an answer that shows every step. " * 15
 SLOW: Final = ("openai SDK", "distilabel")
 """Measured in the first round only, with a quarter of the requests (at 512 in flight they take minutes)."""
-CONTENDERS: Final = ("aiohttp", "curatrix", "curatrix, in order", "openai SDK", "distilabel")
+ON_UVLOOP: Final = " on uvloop"
+IN_ORDER: Final = "curatrix, in order"
+BASES: Final = ("aiohttp", "aiohttp on uvloop")
+"""What throughput is a share of: the first as most programs run it, the second as fast as it gets."""
+CONTENDERS: Final = (*BASES, "curatrix", "curatrix on uvloop", IN_ORDER, *SLOW)
 
 Ask = Callable[[int], Awaitable[Any]]
 
@@ -119,11 +127,11 @@ async def by_aiohttp(url: str, concurrency: int, folder: Path) -> AsyncIterator[
 @asynccontextmanager
 async def by_curatrix(url: str, concurrency: int, folder: Path) -> AsyncIterator[Ask]:
     """`stages.llm.Client` with journal, limits, budget and prices."""
-    from stages.llm import Journal
+    from stages.llm import Journal, Request
 
     with Journal(folder) as journal:
         async with _client(url, concurrency, journal) as client:
-            yield lambda number: client.ask(_request(number))
+            yield lambda number: client.ask(Request(tuple(messages(number)), "bench@1"))
 
 
 def _client(url: str, concurrency: int, journal: Any) -> Any:
@@ -131,12 +139,6 @@ def _client(url: str, concurrency: int, journal: Any) -> Any:
 
     endpoint = Endpoint(url=url, model=MODEL, concurrency=concurrency, price=Price(input=0.1, output=0.4))
     return Client(endpoint, journal, Budget(usd=1e6))
-
-
-def _request(number: int) -> Any:
-    from stages.llm import Request
-
-    return Request(tuple(messages(number)), "bench@1")
 
 
 @asynccontextmanager
@@ -190,11 +192,12 @@ async def measure(way: str, url: str, concurrency: int, requests: int, folder: P
 
 def measure_in_order(url: str, concurrency: int, requests: int, folder: Path) -> dict[str, float]:
     """The same from synchronous code, as stages use it: `in_order` reading ahead twice the window."""
-    from stages.llm import Journal, in_order
+    from stages.llm import Journal, Request, in_order
 
     with Journal(folder) as journal:
         client = _client(url, concurrency, journal)
-        replies = in_order(range(requests + concurrency), lambda n: client.ask(_request(n)), 2 * concurrency, [client])
+        asked = (Request(tuple(messages(number)), "bench@1") for number in range(requests + concurrency))
+        replies = in_order(asked, client.ask, 2 * concurrency, [client])
         for _ in range(concurrency):
             next(replies)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -209,11 +212,19 @@ def _figures(requests: int, wall: float, cpu: float) -> dict[str, float]:
 def one(way: str, url: str, concurrency: int, requests: int) -> None:
     """One measurement, in this process."""
     with tempfile.TemporaryDirectory() as folder:
-        if way == "curatrix, in order":
+        if way == IN_ORDER:
             figures = measure_in_order(url, concurrency, requests, Path(folder))
         else:
-            figures = asyncio.run(measure(way, url, concurrency, requests, Path(folder)))
+            work = measure(way.removesuffix(ON_UVLOOP), url, concurrency, requests, Path(folder))
+            with asyncio.Runner(loop_factory=_uvloop() if way.endswith(ON_UVLOOP) else None) as runner:
+                figures = runner.run(work)
     print(json.dumps(figures))
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def distilabel_python(folder: Path) -> tuple[str | None, str]:
@@ -247,7 +258,7 @@ def run_one(python: str, way: str, url: str, concurrency: int, requests: int) ->
 
 
 def compare(pythons: Mapping[str, str], rounds: int) -> Iterator[dict[str, Any]]:
-    """Medians over rounds that take turns; throughput as a share of raw aiohttp's in the same round."""
+    """Medians over rounds that take turns; throughput as a share of each of BASES' in the same round."""
     with mock_server() as url:
         for concurrency, requests in REQUESTS.items():
             found = {way: list[dict[str, float] | str]() for way in pythons}
@@ -257,49 +268,53 @@ def compare(pythons: Mapping[str, str], rounds: int) -> Iterator[dict[str, Any]]
                 elif number == 0:
                     found[way].append(run_one(pythons[way], way, url, concurrency, requests // 4))
             for way, figures in found.items():
-                yield _row(way, concurrency, requests, figures, found["aiohttp"])
+                row: dict[str, Any] = {"client": way, "concurrency": concurrency, "rounds": len(figures)}
+                row["requests"] = requests // 4 if way in SLOW else requests
+                yield row | _medians(figures) | _shares(figures, found)
 
 
-def _row(
-    way: str,
-    concurrency: int,
-    requests: int,
-    figures: Sequence[dict[str, float] | str],
-    base: Sequence[dict[str, float] | str],
-) -> dict[str, Any]:
-    pairs = [
-        (one, other)
-        for one, other in zip(figures, base, strict=False)
-        if isinstance(one, dict) and isinstance(other, dict)
-    ]
-    row: dict[str, Any] = {"client": way, "concurrency": concurrency, "rounds": len(figures)}
-    row["requests"] = requests // 4 if way in SLOW else requests
-    failures = [one for one in figures if isinstance(one, str)]
-    if failures:
-        row |= {"failed": len(failures), "why": failures[0]}
-    if pairs:
-        row["per_s"] = median(one["per_s"] for one, _ in pairs)
-        row["share"] = round(median(one["per_s"] / other["per_s"] for one, other in pairs), 3)
-        row["cpu_ms"] = median(one["cpu_ms"] for one, _ in pairs)
-    return row
+Figures = Sequence[dict[str, float] | str]
+"""What each round gave: figures, or why it failed."""
+
+
+def _medians(rounds: Figures) -> dict[str, Any]:
+    good = [one for one in rounds if isinstance(one, dict)]
+    bad = [one for one in rounds if isinstance(one, str)]
+    row: dict[str, Any] = {"failed": len(bad), "why": bad[0]} if bad else {}
+    return row | {key: median(one[key] for one in good) for key in ("per_s", "cpu_ms") if good}
+
+
+def _shares(rounds: Figures, found: Mapping[str, Figures]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for base in BASES:
+        pairs = zip(rounds, found.get(base, ()), strict=False)
+        ratios = [a["per_s"] / b["per_s"] for a, b in pairs if isinstance(a, dict) and isinstance(b, dict)]
+        if ratios:
+            shares[f"share of {base}"] = round(median(ratios), 3)
+    return shares
 
 
 def _line(row: Mapping[str, Any]) -> str:
     name = f"| {row['client']} | {row['concurrency']} | {row['requests']:,} |"
     if "per_s" not in row:
-        return f"{name} failed | | |"
-    return f"{name} {row['per_s']:,.0f} | {row['share']:.1%} | {row['cpu_ms']:.3f} |"
+        return f"{name} failed | | | |"
+    shares = (f"{row[key]:.1%}" if (key := f"share of {base}") in row else "" for base in BASES)
+    return f"{name} {row['per_s']:,.0f} | {' | '.join(shares)} | {row['cpu_ms']:.3f} |"
 
 
 def page(rows: Sequence[Mapping[str, Any]], rounds: int, load: str, notes: Sequence[str]) -> str:
     """The results as Markdown."""
+    command = shlex.join(["python", "bench/llm_client.py", *sys.argv[1:]])
     turns = f"medians of {rounds} rounds that take turns ({' and '.join(SLOW)}: one round)"
     head = (
-        f"# LLM client\n\n`python bench/llm_client.py --rounds {rounds}`: a mock server in its own process answers "
+        f"# LLM client\n\n`{command}`: a mock server in its own process answers "
         f"after {1000 * DELAY_S:.0f} ms; {turns}, each in a fresh process; {os.cpu_count()} cores, shared with the "
-        f"server. {load}\n\n`share` is the throughput relative to raw aiohttp (no retries, no journal) in the same "
-        "round; CPU is user and system time of the asking process.\n\n"
-        "| client | in flight | requests | requests/s | share | CPU ms per request |\n|---|--:|--:|--:|--:|--:|\n"
+        f"server; {_versions()}. {load}\n\n`of aiohttp` is the throughput relative to raw aiohttp (no retries, no "
+        "journal) on asyncio's own event loop in the same round, `of uvloop` relative to raw aiohttp on uvloop's. "
+        "`curatrix` is the client in a loop of the caller's; `in order`, as stages use it, makes its own, on uvloop. "
+        "CPU is user and system time of the asking process.\n\n"
+        "| client | in flight | requests | requests/s | of aiohttp | of uvloop | CPU ms per request |\n"
+        "|---|--:|--:|--:|--:|--:|--:|\n"
     )
     failed = [
         f"{row['client']} at {row['concurrency']}: {row['failed']} of {row['rounds']} rounds failed ({row['why']})"
@@ -308,6 +323,11 @@ def page(rows: Sequence[Mapping[str, Any]], rounds: int, load: str, notes: Seque
     ]
     notes = [*notes, *failed]
     return head + "\n".join(map(_line, rows)) + "\n" + "".join(f"\n{note}\n" for note in notes)
+
+
+def _versions() -> str:
+    names = [f"{name} {version(name)}" for name in ("aiohttp", "uvloop")]
+    return f"Python {platform.python_version()}, {', '.join(names)}"
 
 
 def main() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from llm_server import Plan, Running, serving
 
 from schemas.errors import GateError, RecipeError, RunError
@@ -17,6 +18,10 @@ from stages.llm import Budget, Client, Endpoint, Journal, NoReply, Price, Reply,
 from stages.llm.gate import Pace
 
 QUICK = Pace(first=0.005, longest=0.05, patience=5.0, probes=(0.05, 0.05, 0.05))
+Loop = Callable[[], asyncio.AbstractEventLoop]
+ON_BOTH_LOOPS = pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
 
 
@@ -29,14 +34,19 @@ def endpoint(server: Running, **values: Any) -> Endpoint:
 
 
 def answers(
-    end: Endpoint, requests: Sequence[Request], folder: Path | None = None, budget: Budget = Budget()
+    end: Endpoint,
+    requests: Sequence[Request],
+    folder: Path | None = None,
+    budget: Budget = Budget(),
+    loop: Loop = asyncio.new_event_loop,
 ) -> tuple[list[Reply | NoReply], Usage]:
     async def main() -> tuple[list[Reply | NoReply], Usage]:
         with Journal(folder) as journal:
             async with Client(end, journal, budget, QUICK) as client:
                 return list(await asyncio.gather(*map(client.ask, requests))), client.usage
 
-    return asyncio.run(main())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(main())
 
 
 def one_by_one(end: Endpoint, requests: Sequence[Request]) -> tuple[list[Reply | NoReply], Usage]:
@@ -61,23 +71,49 @@ def test_a_reply_with_its_tokens_and_its_cost() -> None:
     assert server.seen.bodies[0]["temperature"] == 0.0
 
 
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize(
     "mode", ["429", "500", "503", "reset", "truncated", "malformed", "shape", "no_choices", "error_200"]
 )
-def test_one_fault_costs_one_more_attempt(mode: str) -> None:
+def test_one_fault_costs_one_more_attempt(mode: str, loop: Loop) -> None:
     with serving(Plan(script=[mode, "ok"])) as server:
-        (reply,), usage = answers(endpoint(server), [ask()])
+        (reply,), usage = answers(endpoint(server), [ask()], loop=loop)
     assert isinstance(reply, Reply)
     assert (usage.retried, usage.answered, usage.failed) == (1, 1, {})
     assert server.seen.received["question 0"] == 2
 
 
+@ON_BOTH_LOOPS
 @pytest.mark.parametrize("mode", ["stall", "drip"])
-def test_a_response_that_takes_too_long_is_asked_for_again(mode: str) -> None:
+def test_a_response_that_takes_too_long_is_asked_for_again(mode: str, loop: Loop) -> None:
     with serving(Plan(script=[mode, "ok"])) as server:
-        (reply,), usage = answers(endpoint(server, timeout_s=0.3), [ask()])
+        (reply,), usage = answers(endpoint(server, timeout_s=0.3), [ask()], loop=loop)
     assert isinstance(reply, Reply)
     assert usage.retried == 1
+
+
+@ON_BOTH_LOOPS
+@pytest.mark.parametrize("by_whom", ["caller", "clock"])
+def test_a_response_that_nobody_waits_for_loses_its_connection(by_whom: str, loop: Loop) -> None:
+    async def main(server: Running) -> None:
+        timeout_s = 0.3 if by_whom == "clock" else 60.0
+        async with Client(endpoint(server, timeout_s=timeout_s, max_attempts=1), pace=QUICK) as client:
+            asked = asyncio.ensure_future(client.ask(ask()))
+            while not server.seen.active:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.1)  # the response has begun: a byte every tenth of a second
+            if by_whom == "caller":
+                asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
+            assert asked.cancelled() == (by_whom == "caller")
+            async with asyncio.timeout(5):
+                while server.seen.active:  # the server notices with one of its next bytes
+                    await asyncio.sleep(0.005)
+            server.plan.script = ["ok"]
+            assert isinstance(await client.ask(ask()), Reply)
+
+    with serving(Plan(script=["drip"], stall_s=30.0)) as server, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main(server))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +253,20 @@ def test_when_the_first_asker_is_cancelled_the_next_one_asks() -> None:
 
     with serving(Plan(delay_s=0.1)) as server:
         assert isinstance(asyncio.run(main(server)), Reply)
+
+
+def test_a_full_disk_ends_every_equal_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise RunError("the disk is full")
+
+    async def main(server: Running) -> list[Any]:
+        with Journal(tmp_path) as journal:
+            monkeypatch.setattr(journal, "put", full)
+            async with Client(endpoint(server), journal, pace=QUICK) as client:
+                return await asyncio.gather(*(client.ask(ask()) for _ in range(3)), return_exceptions=True)
+
+    with serving(Plan(delay_s=0.02)) as server:
+        assert [type(one) for one in asyncio.run(main(server))] == [RunError] * 3
 
 
 def test_a_journal_replays_without_a_server(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +90,45 @@ def test_items_are_read_by_the_caller_and_worked_on_elsewhere() -> None:
 
     assert list(in_order(items(), work, 1)) == [1]
     assert places == {f"items {threading.current_thread().name}", "work in_order"}
+
+
+def test_many_short_ones_are_neither_lost_nor_mixed_up() -> None:
+    async def work(number: int) -> int:
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+        return -number
+
+    assert list(in_order(range(20_000), work, 50)) == [-number for number in range(20_000)]
+
+
+def test_a_busy_loop_is_not_woken_for_every_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    wakes = 0
+
+    async def work(number: int) -> int:
+        if number == 0:
+            time.sleep(0.3)  # while this runs, the caller begins all the others
+        return number
+
+    for kind in (asyncio.BaseEventLoop, uvloop.Loop):
+
+        def counted(loop: Any, *arguments: Any, call: Any = kind.call_soon_threadsafe, **values: Any) -> Any:
+            nonlocal wakes
+            wakes += 1
+            return call(loop, *arguments, **values)
+
+        monkeypatch.setattr(kind, "call_soon_threadsafe", counted)
+    assert list(in_order(range(500), work, 500)) == list(range(500))
+    assert 0 < wakes < 50
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_loop_is_uvloops_where_it_is_installed(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(number: int) -> str:
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+    if not there:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert list(in_order([1], work, 1)) == ["uvloop" if there else "asyncio"]
 
 
 def test_an_exception_comes_after_the_results_before_it() -> None:

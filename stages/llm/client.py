@@ -15,7 +15,7 @@ from stages.llm.journal import Journal
 from stages.llm.ledger import NOTHING, Amount, Ledger, Purse, Usage
 from stages.llm.request import NoReply, Reply, Request
 from stages.llm.secrets import load_key_async, scrubber
-from stages.llm.sender import Sender
+from stages.llm.sender import Sender, Sent
 from stages.llm.wire import Answer, Fault
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Client:
         self._endpoint, self._pace = endpoint, pace
         self._journal = Journal() if journal is None else journal
         self._ledger, self._purse = Ledger(endpoint.price is not None), Purse(budget)
-        self._in_flight: dict[str, asyncio.Future[Reply | NoReply | None]] = {}
+        self._asked: dict[str, asyncio.Future[Reply | NoReply | None] | None] = {}  # None: nobody waits for the same
         self._transport: Transport | None = None
         self._gate: Gate | None = None
         self._sender: Sender | None = None
@@ -55,7 +55,7 @@ class Client:
             self._gate = Gate(
                 end.concurrency, end.requests_per_minute, end.tokens_per_minute, self._pace, end.timeout_s
             )
-            self._sender = Sender(end, self._transport, self._gate, self._pace)
+            self._sender = Sender(end, self._transport, self._gate, self._pace, self._ledger)
         return self
 
     async def __aexit__(
@@ -92,47 +92,52 @@ class Client:
             if (known := self._journal.get(key)) is not None:
                 self._ledger.replayed += 1
                 return known
-            if (twin := self._in_flight.get(key)) is None:
-                return await self._first(key, request)
-            answer = await asyncio.shield(twin)
+            if self._sender is None:
+                return self._unsent(key)
+            if key not in self._asked:
+                return await self._first(self._sender, key, request)
+            answer = await self._same(key)
             if answer is not None:  # None: the one that asked first was cancelled
                 self._ledger.shared += 1
                 return replace(answer, replayed=True) if isinstance(answer, Reply) else answer
 
-    async def _first(self, key: str, request: Request) -> Reply | NoReply:
-        turn: asyncio.Future[Reply | NoReply | None] = asyncio.get_running_loop().create_future()
-        self._in_flight[key] = turn
+    async def _first(self, sender: Sender, key: str, request: Request) -> Reply | NoReply:
+        """Ask the server: within the budget, and with what it says kept before anybody hears of it."""
+        most, spent = self._most(request), None
         answer: Reply | NoReply | None = None
+        self._asked[key] = None
         try:
-            answer = await self._within_budget(key, request)
+            if not await self._purse.reserve(most):
+                answer = self._failed(NoReply("budget", self._purse.exhausted or "", 0))
+                return answer
+            spent = NOTHING
+            heard, spent = self._heard(request, await sender.send(request))
+            self._keep(key, request, heard)
+            answer = heard
             return answer
         finally:
-            del self._in_flight[key]
-            turn.set_result(answer)
+            if spent is not None:
+                self._purse.settle(most, spent)
+            if (others := self._asked.pop(key)) is not None:
+                others.set_result(answer)
 
-    async def _within_budget(self, key: str, request: Request) -> Reply | NoReply:
-        if self._endpoint.url is None:
-            return self._failed(NoReply("not_in_journal", self._absent(key), 0))
-        if self._sender is None:
+    async def _same(self, key: str) -> Reply | NoReply | None:
+        """What comes of an equal request that is under way."""
+        turn = self._asked[key]
+        if turn is None:
+            turn = self._asked[key] = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(turn)
+
+    def _unsent(self, key: str) -> NoReply:
+        if self._endpoint.url is not None:
             raise RunError("the client is not open: use `async with Client(...) as client`")
-        most = self._most(request)
-        if not await self._purse.reserve(most):
-            return self._failed(NoReply("budget", self._purse.exhausted or "", 0))
-        spent = NOTHING
-        try:
-            result, attempts = await self._sender.send(request)
-            self._ledger.retried = self._sender.retried
-            if isinstance(result, Answer):
-                answer, spent = self._received(request, result, attempts)
-            else:
-                answer = self._failed(NoReply(result.kind, self._scrub(result.detail), attempts))
-            self._keep(key, request, answer)
-            return answer
-        finally:
-            self._purse.settle(most, spent)
+        return self._failed(NoReply("not_in_journal", self._absent(key), 0))
 
-    def _received(self, request: Request, answer: Answer, attempts: int) -> tuple[Reply | NoReply, Amount]:
-        """Count a completion; one without a text is paid for all the same."""
+    def _heard(self, request: Request, sent: Sent) -> tuple[Reply | NoReply, Amount]:
+        """Count what came back; a completion without a text is paid for all the same."""
+        answer, attempts = sent
+        if isinstance(answer, Fault):
+            return self._failed(NoReply(answer.kind, self._scrub(answer.detail), attempts)), NOTHING
         tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
         if tokens_in is None or tokens_out is None:
             self._ledger.estimated += 1
@@ -144,11 +149,13 @@ class Client:
         if (fault := _unusable(answer)) is not None:
             return self._failed(NoReply(fault.kind, fault.detail, attempts)), spent
         self._ledger.answered += 1
-        reply = Reply(
+        return self._reply(answer, tokens_in, tokens_out, cost), spent
+
+    def _reply(self, answer: Answer, tokens_in: int, tokens_out: int, cost: float | None) -> Reply:
+        return Reply(
             self._scrub(answer.text), answer.finish_reason, self._scrub(answer.model) or self._endpoint.model,
             tokens_in, tokens_out, cost, False, self._scrub(answer.reasoning),
         )  # fmt: skip
-        return reply, spent
 
     def _keep(self, key: str, request: Request, answer: Reply | NoReply) -> None:
         if isinstance(answer, Reply) or not answer.stops:
@@ -162,7 +169,8 @@ class Client:
         """The most a request can cost: no token is shorter than a byte; chat templates add a few per message."""
         size, out = 16, request.max_tokens or 0
         for message in request.messages:
-            size += 16 + len(message["content"].encode())
+            content = message["content"]
+            size += 16 + (len(content) if content.isascii() else len(content.encode()))
         return Amount(self._endpoint.cost(size, out) or 0.0, size + out, 1)
 
     def _absent(self, key: str) -> str:
@@ -175,7 +183,7 @@ class Client:
 def _unusable(answer: Answer) -> Fault | None:
     if answer.finish_reason == "content_filter":
         return Fault("content_filter", "the server's content filter withheld the reply")
-    if not answer.text.strip():
+    if not answer.text or answer.text.isspace():
         spent = "; all tokens went into reasoning: raise max_tokens" if answer.reasoning else ""
         return Fault("empty", f"the reply has no text (finish reason: {answer.finish_reason or 'none'}{spent})")
     return None

@@ -27,19 +27,19 @@ class Dialect:
 
     def __init__(self, structured: Structured) -> None:
         self._auto = structured == "auto"
-        self._level: Level = "json_schema" if structured == "auto" else structured
-        self._length: LengthField = "max_tokens"
+        self._form = Form("json_schema" if structured == "auto" else structured, "max_tokens")
         self._proven = False
 
     def form(self) -> Form:
         """How to put the next request."""
-        return Form(self._level, self._length)
+        return self._form
 
     def accepted(self, form: Form, has_schema: bool) -> None:
         """Remember a form that worked; requests without a schema say nothing about levels."""
-        self._length = form.length
-        if has_schema and (not self._proven or LEVELS.index(form.level) < LEVELS.index(self._level)):
-            self._level, self._proven = form.level, True
+        if has_schema and (not self._proven or LEVELS.index(form.level) < LEVELS.index(self._form.level)):
+            self._form, self._proven = form, True
+        elif form.length != self._form.length:
+            self._form = self._form._replace(length=form.length)
 
     def other(self, form: Form, fault: Fault, has_schema: bool) -> Form | None:
         """Another form to try after a rejection, None where the form cannot be at fault."""
@@ -48,6 +48,6 @@ class Dialect:
         if "max_completion_tokens" in fault.detail and form.length == "max_tokens":
             return form._replace(length="max_completion_tokens")
         doubtful = self._auto and has_schema and form.level != "off"
-        if not doubtful or fault.again or (self._proven and form.level == self._level):
+        if not doubtful or fault.again or (self._proven and form.level == self._form.level):
             return None
         return form._replace(level=LEVELS[LEVELS.index(form.level) + 1])

@@ -74,7 +74,8 @@ class Endpoint(BaseModel):
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
         """US dollars for so many tokens, None where the price is unknown."""
-        return None if self.price is None else self.price.cost(tokens_in, tokens_out)
+        price = self.price
+        return None if price is None else price.cost(tokens_in, tokens_out)
 
 
 def _check_url(url: str) -> None:

@@ -43,6 +43,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._window = Window(most)
         self._requests, self._tokens = Rate(requests, self._loop.time()), Rate(tokens, self._loop.time())
+        self._rated = requests is not None or tokens is not None
         self._circuit = Circuit(max(20, 2 * most), pace.probes)
         self._pace, self._slow = pace, timeout_s / 2
         self._active, self._resume_at, self._probing = 0, 0.0, False
@@ -116,16 +117,18 @@ class Gate:
 
     def _wait(self, tokens: float) -> float:
         """Seconds until a request may go: 0 now, infinite when another has to come back first."""
-        now, probe_at = self._loop.time(), self._circuit.probe_at
+        probe_at = self._circuit.probe_at
         if self._active >= int(self._window.limit) or (probe_at is not None and self._probing):
             return float("inf")
-        pause = max(self._resume_at, probe_at or 0.0) - now
-        return max(pause, self._requests.delay(1, now), self._tokens.delay(tokens, now), 0.0)
+        now = self._loop.time()
+        pause = max(self._resume_at - now, (probe_at or 0.0) - now, 0.0)
+        return max(pause, self._requests.delay(1, now), self._tokens.delay(tokens, now)) if self._rated else pause
 
     def _admit(self, tokens: float) -> Ticket:
         self._active += 1
-        self._requests.take(1)
-        self._tokens.take(tokens)
+        if self._rated:
+            self._requests.take(1)
+            self._tokens.take(tokens)
         self._probing = probing = self._circuit.probe_at is not None
         return Ticket(self._loop.time(), tokens, probing)
 

@@ -149,16 +149,19 @@ def _files(path: Path) -> Sequence[Path]:
 def _line(key: str, template: str, answer: Reply | NoReply, about: str) -> bytes:
     """Key and ok first: that is all that reading an index needs."""
     now = datetime.now(UTC)
-    value: dict[str, Any] = {"key": key, "ok": int(isinstance(answer, Reply)), "at": now, "template": template}
-    if about:
-        value["about"] = about
     if isinstance(answer, Reply):
-        value |= {
-            "model": answer.model, "finish_reason": answer.finish_reason, "tokens_in": answer.tokens_in,
-            "tokens_out": answer.tokens_out, "cost": answer.cost, "text": answer.text,
+        value: dict[str, Any] = {
+            "key": key, "ok": 1, "at": now, "template": template, "model": answer.model,
+            "finish_reason": answer.finish_reason, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out,
+            "cost": answer.cost, "text": answer.text,
         }  # fmt: skip
         if answer.reasoning:
             value["reasoning"] = answer.reasoning
     else:
-        value |= {"failed": answer.kind, "detail": answer.detail, "attempts": answer.attempts}
+        value = {
+            "key": key, "ok": 0, "at": now, "template": template, "failed": answer.kind, "detail": answer.detail,
+            "attempts": answer.attempts,
+        }  # fmt: skip
+    if about:
+        value["about"] = about
     return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_OMIT_MICROSECONDS)

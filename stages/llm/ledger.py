@@ -62,14 +62,31 @@ class Amount(NamedTuple):
     tokens: int
     requests: int
 
-    def plus(self, other: Amount, sign: int = 1) -> Amount:
-        """The sum; with `sign` -1 the difference."""
-        return Amount(
-            self.usd + sign * other.usd, self.tokens + sign * other.tokens, self.requests + sign * other.requests
-        )
-
 
 NOTHING = Amount(0.0, 0, 0)
+
+
+@dataclass(slots=True)
+class Total:
+    """A running sum of amounts."""
+
+    usd: float = 0.0
+    tokens: int = 0
+    requests: int = 0
+
+    def add(self, amount: Amount) -> None:
+        """Add an amount."""
+        usd, tokens, requests = amount
+        self.usd += usd
+        self.tokens += tokens
+        self.requests += requests
+
+    def take(self, amount: Amount) -> None:
+        """Take an amount away."""
+        usd, tokens, requests = amount
+        self.usd -= usd
+        self.tokens -= tokens
+        self.requests -= requests
 
 
 class Purse:
@@ -81,8 +98,9 @@ class Purse:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._limited = (budget.usd, budget.tokens, budget.requests) != (None, None, None)
-        self._spent, self._held, self._holders = NOTHING, NOTHING, 0
+        self._limits = budget.usd, budget.tokens, budget.requests
+        self._limited = self._limits != (None, None, None)
+        self._spent, self._held, self._holders = Total(), Total(), 0
         self._waiting = deque[tuple[asyncio.Future[bool], Amount]]()
         self.exhausted: str | None = None
 
@@ -110,9 +128,12 @@ class Purse:
         """Replace what was set aside by what it came to."""
         if not self._limited:
             return
-        self._held = self._held.plus(most, -1)
-        self._spent = self._spent.plus(actual)
         self._holders -= 1
+        if self._holders:
+            self._held.take(most)
+        else:  # no rounding left over from sums of dollars
+            self._held = Total()
+        self._spent.add(actual)
         self._pump()
 
     def _pump(self) -> None:
@@ -131,16 +152,15 @@ class Purse:
             turn.set_result(fits)
 
     def _hold(self, most: Amount) -> None:
-        self._held = self._held.plus(most)
+        self._held.add(most)
         self._holders += 1
 
     def _fits(self, most: Amount) -> bool:
-        limit, spent = self._budget, self._spent
-        held = self._held if self._holders else NOTHING  # no rounding left over from sums of dollars
+        (usd, tokens, requests), spent, held = self._limits, self._spent, self._held
         return (
-            (limit.usd is None or spent.usd + held.usd + most.usd <= limit.usd)
-            and (limit.tokens is None or spent.tokens + held.tokens + most.tokens <= limit.tokens)
-            and (limit.requests is None or spent.requests + held.requests + most.requests <= limit.requests)
+            (usd is None or spent.usd + held.usd + most.usd <= usd)
+            and (tokens is None or spent.tokens + held.tokens + most.tokens <= tokens)
+            and (requests is None or spent.requests + held.requests + most.requests <= requests)
         )
 
     def _sentence(self, most: Amount) -> str:

@@ -18,9 +18,9 @@ ABOUT_THE_RUN: frozenset[Kind] = frozenset({"budget", "circuit_open", "not_in_jo
 """Kinds that say nothing about the request: it was never sent, and another run may well get a reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """One chat completion to ask for.
+    """One chat completion to ask for. Never changed once made (`frozen` would say so, and take four times as long).
 
     `template` is the `name@version` of the prompt the messages were made with. `sample` tells requests apart that are
     equal otherwise: asking again after an unusable reply needs another number, or the journal gives the same reply.
@@ -67,12 +67,13 @@ class Request:
         return fingerprint([model, self.template, sampling, self.json_schema, self.messages])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
-    """What the model answered. `finish_reason` is the server's word (`stop`, `length`, ...): the text may be cut off.
+    """What the model answered. Like a Request, never changed once made.
 
-    `cost` is what it cost when it was paid for, in US dollars (None: price unknown); `replayed` is True where nothing
-    was paid now, because a journal or an equal request had it. `reasoning` is what some servers put beside the answer.
+    `finish_reason` is the server's word (`stop`, `length`, ...): the text may be cut off. `cost` is what it cost when
+    it was paid for, in US dollars (None: price unknown); `replayed` is True where nothing was paid now, because a
+    journal or an equal request had it. `reasoning` is what some servers put beside the answer.
     """
 
     text: str

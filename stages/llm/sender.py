@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from stages.llm.dialect import Dialect, Form
 from stages.llm.endpoint import Endpoint
 from stages.llm.estimate import tokens_of
 from stages.llm.gate import Gate, Pace, Ticket
+from stages.llm.ledger import Ledger
 from stages.llm.request import Request
 from stages.llm.wire import Answer, Fault, body, read
 
 if TYPE_CHECKING:
-    from stages.llm.transport import Transport
+    from stages.llm.transport import Response, Transport
 
 _REJECTED_AT_FIRST = 20
 """So many rejections before any success mean that the endpoint is set up wrongly."""
 
 
-class Sent(NamedTuple):
-    """What came of a request, after so many attempts."""
-
-    result: Answer | Fault
-    attempts: int
+Sent = tuple[Answer | Fault, int]
+"""What came of a request, and after how many attempts."""
 
 
 class Sender:
     """Sends, backs off, sends again; a request that waits for its next attempt leaves its place to another."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport, gate: Gate, pace: Pace) -> None:
-        self._endpoint, self._transport, self._gate, self._pace = endpoint, transport, gate, pace
+    def __init__(self, endpoint: Endpoint, transport: Transport, gate: Gate, pace: Pace, ledger: Ledger) -> None:
+        self._endpoint, self._transport, self._gate = endpoint, transport, gate
+        self._pace, self._ledger = pace, ledger
         self._dialect = Dialect(endpoint.structured)
         self._mean_out = float(endpoint.max_tokens)
         self._worked, self._rejected = False, 0
-        self.retried = 0
 
     async def send(self, request: Request) -> Sent:
         """The completion, or the fault after which trying again makes no sense."""
@@ -45,28 +43,28 @@ class Sender:
         while True:
             ticket = await self._gate.enter(tokens_in + min(self._mean_out, request.max_tokens or 0), again)
             if ticket is None:
-                return Sent(self._stopped(), attempts)
+                return self._stopped(), attempts
             form, again = chosen or self._dialect.form(), True
-            result = await self._attempt(request, form, ticket, tokens_in)
+            try:
+                response = await self._transport.post(body(request, self._endpoint.model, form.level, form.length))
+            except BaseException:  # cancelled: the place is free again, and nothing was learnt
+                self._gate.give_back(ticket)
+                raise
+            result = self._came_back(ticket, response, tokens_in)
             if isinstance(result, Answer):
                 self._dialect.accepted(form, has_schema)
-                return Sent(result, attempts + 1)
+                return result, attempts + 1
             if (other := self._dialect.other(form, result, has_schema)) is not None:
                 chosen = other
                 continue
             attempts += not ticket.probing  # a probe is not held against its request
             if not self._worth_trying(result) or attempts >= self._endpoint.max_attempts:
-                return Sent(self._stopped() if self._gate.stopped else result, attempts)
-            self.retried += 1
+                return (self._stopped() if self._gate.stopped else result), attempts
+            self._ledger.retried += 1
             if not ticket.probing:
                 await asyncio.sleep(self._back_off(attempts))
 
-    async def _attempt(self, request: Request, form: Form, ticket: Ticket, tokens_in: int) -> Answer | Fault:
-        try:
-            response = await self._transport.post(body(request, self._endpoint.model, *form))
-        except BaseException:  # cancelled: the place is free again, and nothing was learnt
-            self._gate.give_back(ticket)
-            raise
+    def _came_back(self, ticket: Ticket, response: Response | Fault, tokens_in: int) -> Answer | Fault:
         result = response if isinstance(response, Fault) else read(*response)
         if isinstance(result, Fault):
             self._gate.leave(ticket, result)

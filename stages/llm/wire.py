@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -22,8 +22,7 @@ _OVERLOADED = frozenset({429, 503, 529})
 _AGAIN = frozenset({408, 409, 425, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A well-formed completion. Token counts are None where the server reports none."""
 
     text: str
