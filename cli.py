@@ -85,7 +85,7 @@ def run(
     place = out or str(Path(loaded.base, loaded.name))
     store = open_store(loaded.store, loaded.base)
     target = folder_for(place, store.root)
-    manifest = _run(loaded, store, target, limit, workers, executor, place if is_remote(place) else "")
+    manifest = _run(loaded, store, target, limit, workers, executor, place)
     if is_remote(place):
         upload(target, place, reporter_for_terminal())
     if as_json:

@@ -134,8 +134,7 @@ def curate(
     target = folder_for(place, store.root)
     log = observed(_FlowLog())
     with open_executor(executor) as chosen:
-        url = place if is_remote(place) else ""
-        settings = Settings(target, store, chosen, log, reports.documents, limit, _as_task, url)
+        settings = Settings(target, store, chosen, log, reports.documents, limit, _as_task, place)
         manifest = run_recipe(loaded, settings)
     if is_remote(place):
         _as_task("publish", lambda: upload(target, place, log))

@@ -61,7 +61,7 @@ class Settings:
     documents: Documents
     limit: int | None = None
     step: Step = _just_do
-    place: str = ""  # the URL that `out` will be published at, if any
+    place: str = ""  # the path or URL that `out` will be published at, if it is not `out` itself
 
 
 @dataclass

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # One thread per test process: several of them with a thread per core each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import fsspec
 import pytest
 from hypothesis import settings
 
@@ -22,3 +25,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found at {folder}")
     return folder
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """An empty object store in this process."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()

@@ -8,11 +8,10 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -249,14 +248,6 @@ def test_plan_and_help_know_the_word(tmp_path: Path) -> None:
     about = next(item for item in describe_stage(Dedup)["parameters"] if item["name"] == "against")
     assert "`./previous`" in about["description"]
     assert about["rescoring"] is False
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
 
 
 def test_what_is_published_on_an_object_store_counts_on_another_machine(tmp_path: Path, memory: Any) -> None:

@@ -28,14 +28,6 @@ def released(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
-
-
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
     """Environment of processes that talk to an S3-compatible server on this machine."""
