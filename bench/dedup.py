@@ -140,7 +140,10 @@ def peers(work: Path, runs: int, only: list[str], sizes: list[int]) -> list[dict
 
 
 def exact(work: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
-    """Exact copies alone, with two threads each, against DuckDB: the best of some runs, taken in turn."""
+    """Exact copies alone, with two threads each, against DuckDB: the best of some runs, taken in turn.
+
+    As whole processes from Parquet to Parquet, and on an Arrow table in memory.
+    """
     results, scripts = [], {
         "curatrix": ("ours", "exact"), "duckdb, md5": ("duckdb_exact", "md5"),
         "duckdb, 64-bit hash": ("duckdb_exact", "hash"),
@@ -155,8 +158,17 @@ def exact(work: Path, sizes: list[int], runs: int) -> list[dict[str, Any]]:
             best = min(costs[tool], key=lambda cost: cost.cpu)
             kept = pq.read_metadata(work / f"{how}.out").num_rows
             results.append({"rows": rows, "tool": tool, "kept": kept, **best._asdict()})
-            print(results[-1], file=sys.stderr)
+        results += [{"rows": rows, "in_memory": True, **found} for found in _exact_in_memory(path, runs)]
+        print(*results, sep="\n", file=sys.stderr)
     return results
+
+
+def _exact_in_memory(path: Path, runs: int) -> list[dict[str, Any]]:
+    command = [sys.executable, str(HERE / "dedup_peers/exact_in_memory.py"), str(path), str(runs)]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, check=True, env={**os.environ, "PYTHONPATH": str(HERE.parent)}
+    )
+    return list(json.loads(done.stdout))
 
 
 def spans(least: int = 3, length: int = 50) -> list[dict[str, Any]]:

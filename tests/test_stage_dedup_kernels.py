@@ -72,6 +72,25 @@ def test_character_tables_agree_with_the_standard_library() -> None:
         assert not composed[code] or unicodedata.is_normalized("NFC", char)
 
 
+SURE = [chr(code) for code in np.flatnonzero(tables().composed).tolist()]
+
+
+@given(st.lists(st.one_of(st.sampled_from(SURE), st.sampled_from("aeo가각ᄀقاأকো")), max_size=12))
+@settings(max_examples=2_000, deadline=None)
+def test_texts_of_composed_characters_alone_are_in_normal_form(chars: list[str]) -> None:
+    text = "".join(char for char in chars if tables().composed[ord(char)])
+    assert unicodedata.is_normalized("NFC", text)
+
+
+def test_what_composes_with_the_character_before_is_never_taken_for_composed() -> None:
+    for code in range(0x110000):
+        parts = unicodedata.decomposition(chr(code)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            assert not tables().composed[int(parts[1], 16)], hex(code)
+    for syllable in range(0xAC00, 0xD7A4):
+        assert not any(tables().composed[ord(part)] for part in unicodedata.normalize("NFD", chr(syllable))[1:])
+
+
 def spans(sets: Sets) -> Loaded:
     return Loaded(sets.values, np.stack([sets.offsets[:-1], sets.offsets[1:]], axis=1))
 
@@ -155,7 +174,8 @@ def test_seeds_make_other_sketches() -> None:
 
 def all_pairs(keys: Hashes, fixed: int, served: Bools, large: Bools) -> tuple[Ints, Ints]:
     """The pairs of one band of as many documents as `served` has room for."""
-    return unpack(np.concatenate(list(pairs_of_band(keys, number_bits(len(served)), fixed, served, large))))
+    found = pairs_of_band(keys, number_bits(len(served)), fixed, served, large)
+    return unpack(np.concatenate([np.empty(0, np.uint64), *found]))
 
 
 def test_candidates_equal_those_of_datasketch() -> None:

@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from schemas.record import RECORD  # isort: skip  # first, as in every run of ours: it chooses Arrow's memory pool
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.record import RECORD
 from stages.contract import IntArray
 from stages.dedup import Dedup
 from stages.text import columns_for
 
 BATCH = 4096
+EXACT = Dedup(mode="exact", keep="first", lowercase=False, whitespace=False)
+"""Bytes are compared with bytes."""
 
 
 @dataclass
@@ -67,23 +70,27 @@ class InMemory:
 
 def main(path: str, out: str, what: str) -> None:
     """Read, score in threads, decide, write what is kept."""
-    stage = (
-        Dedup(mode="exact", keep="first", lowercase=False, whitespace=False)
-        if what == "exact"
-        else Dedup(threshold=float(what), keep="first")
-    )
     with pq.ParquetFile(path) as file:
         table = file.read()
-    n = table.num_rows
+    keep = kept(table["text"], EXACT if what == "exact" else Dedup(threshold=float(what), keep="first"))
+    pq.write_table(table.filter(pa.array(keep)), out, use_dictionary=False)
+
+
+def kept(texts: pa.ChunkedArray, stage: Dedup) -> npt.NDArray[np.bool_]:
+    """Which texts stay."""
+    n = len(texts)
     empty = {name: pa.nulls(n, RECORD.field(name).type) for name in columns_for("text")}
-    ids = pa.array(np.arange(n)).cast(pa.string())
-    records = pa.table({**empty, "text": table["text"], "record_id": ids, "source": pa.repeat("bench", n)})
-    read = records.select(columns_for("text"))
-    parts = [read.slice(k, BATCH).combine_chunks().to_batches()[0] for k in range(0, n, BATCH)]
+    records = pa.table({**empty, "text": texts})
+    named = {"source": pa.repeat("bench", n), "record_id": pa.array(np.arange(n)).cast(pa.string())}
     with ThreadPoolExecutor(2) as pool:
-        scores = pa.Table.from_batches(list(pool.map(lambda part: stage.score(part, {}), parts)))
-        decisions = stage.decide(InMemory(records, scores, pool))  # type: ignore[arg-type]
-    pq.write_table(table.filter(pa.array(decisions.keep)), out, use_dictionary=False)
+        scores = pa.Table.from_batches(list(pool.map(lambda part: stage.score(part, {}), batches(records))))
+        whole = pa.table({**dict(zip(records.column_names, records.columns, strict=True)), **named})
+        return stage.decide(InMemory(whole, scores, pool)).keep  # type: ignore[arg-type]
+
+
+def batches(records: pa.Table) -> Iterator[pa.RecordBatch]:
+    """What `score` reads, some thousand rows at a time."""
+    return (records.slice(k, BATCH).combine_chunks().to_batches()[0] for k in range(0, len(records), BATCH))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-/* Normalised text, shingle sets and MinHash signatures. `jitted.py` says the same in Python, comments included. */
+/* Normalised text, shingle sets and MinHash signatures. `jitted.py` says the same in plainer Python. */
 #include "_common.h"
 
 enum { LETTER, CHARACTER, SPACE, PUNCTUATION };
 enum { WORD, CHAR, CODE };
+enum { BITS = 10 };
 
 API i64 dedup_doubtful(const u8 *data, const i64 *at, i64 rows, const u8 *composed, u8 *out) {
     for (i64 row = 0; row < rows; row++) {
-        int n = 1;
+        const u8 *p = data + at[row], *end = data + at[row + 1];
         out[row] = 0;
-        for (const u8 *p = data + at[row], *end = data + at[row + 1]; p < end; p += n) {
-            n = 1;
-            if (*p >= 0x80 && !composed[decode(p, &n)]) {
-                out[row] = 1;
-                break;
-            }
+        while (p < end && !out[row]) {
+            u64 eight;
+            while (end - p >= 8 && (memcpy(&eight, p, 8), !(eight & 0x8080808080808080u))) p += 8;
+            int n = 1;
+            if (p < end && *p >= 0x80) out[row] = !composed[decode(p, &n)];
+            p += n;
         }
     }
     return 0;
@@ -81,52 +82,44 @@ API i64 dedup_normalise(const u8 *data, const i64 *at, i64 rows, const u32 *lowe
     return used - out;
 }
 
-/* The next token at or after `p`: the position behind it, or NULL; its hash goes to `hash`. */
-static inline const u8 *token(const u8 *p, const u8 *end, const u8 *classes, int kind, u64 *hash) {
-    while (p < end) {
+/* Hashes of the tokens of a text to `out[1]` and on; returns how many. There is no branch at a token's end, which would
+ * be mispredicted more often than not: what is no token goes to `out[0]`, a letter after a letter to its token again. */
+static i64 tokens(const u8 *p, const u8 *end, const u8 *classes, i64 kind, u64 *out) {
+    const u32 masks[] = {kind == CHAR ? 1 : 3, 1, kind == CHAR, kind != WORD}; /* bit 0: a token, bit 1: goes on */
+    u64 value = 0;
+    i64 used = 0;
+    for (u32 before = 0; p < end;) {
         int n;
-        const u32 code = decode(p, &n);
-        u64 value = (0xCBF29CE484222325u ^ code) * 0x100000001B3u;
+        const u32 code = decode(p, &n), now = masks[classes[code]];
+        const u64 inside = (now & before) >> 1, kept = now & 1;
+        value = (((value & -inside) | (0xCBF29CE484222325u & (inside - 1))) ^ code) * 0x100000001B3u;
+        used += (i64)(kept & ~inside);
+        out[used & -(i64)kept] = value;
+        before = now;
         p += n;
-        if (kind != CHAR) {
-            const u8 group = classes[code];
-            if (group == SPACE || (group == PUNCTUATION && kind == WORD)) continue;
-            if (group == LETTER)
-                while (p < end) {
-                    const u32 next = decode(p, &n);
-                    if (classes[next] != LETTER) break;
-                    value = (value ^ next) * 0x100000001B3u;
-                    p += n;
-                }
-        }
-        *hash = mix(value);
-        return p;
     }
-    return NULL;
+    return used;
 }
 
+/* Hashes of the runs of `size` tokens, a polynomial in the tokens' hashes, which rolls. `values` has room for one more
+ * than the texts have bytes: a text's tokens are written one behind where its shingles go, which then replace them. */
 API i64 dedup_shingle(const u8 *data, const i64 *at, i64 rows, const u8 *classes, i64 kind, i64 size, u64 *values,
                       i64 *ends) {
-    u64 *ring = malloc((size_t)size * sizeof *ring), leaving = 1, hash = 0;
+    u64 leaving = 1;
     i64 used = 0;
-    if (!ring) return -1;
     for (i64 k = 0; k < size; k++) leaving *= 0xD1342543DE82EF95u;
     ends[0] = 0;
     for (i64 row = 0; row < rows; row++) {
-        const u8 *p = data + at[row], *end = data + at[row + 1];
-        i64 seen = 0, slot = 0;
-        u64 rolled = 0;
-        memset(ring, 0, (size_t)size * sizeof *ring);
-        while ((p = token(p, end, classes, (int)kind, &hash))) {
-            rolled = rolled * 0xD1342543DE82EF95u + hash - ring[slot] * leaving;
-            ring[slot] = hash;
-            slot = slot + 1 < size ? slot + 1 : 0;
-            if (++seen >= size) values[used++] = mix(rolled ^ 0x9E3779B97F4A7C15u);
+        u64 *token = values + used + 1, rolled = 0;
+        const i64 seen = tokens(data + at[row], data + at[row + 1], classes, kind, values + used);
+        for (i64 k = 0; k < seen; k++) {
+            rolled = rolled * 0xD1342543DE82EF95u + (token[k] = mix(token[k]));
+            if (k >= size) rolled -= token[k - size] * leaving;
+            if (k + 1 >= size) values[used++] = mix(rolled ^ 0x9E3779B97F4A7C15u);
         }
         if (0 < seen && seen < size) values[used++] = mix(rolled ^ (u64)seen);
         ends[row + 1] = used;
     }
-    free(ring);
     return used;
 }
 
@@ -186,37 +179,56 @@ static void sort(u64 *v, i64 n) {
     }
 }
 
+/* Sort hashes, which are spread evenly: by their high bits into about as many buckets, then each bucket. */
+static void spread(u64 *v, i64 n, u64 *copy) {
+    u32 at[1 << BITS];
+    int bits = 1;
+    while (bits < BITS && n >> bits > 1) bits++;
+    memset(at, 0, sizeof *at << bits);
+    for (i64 k = 0; k < n; k++) at[v[k] >> (64 - bits)]++;
+    for (u32 bucket = 0, used = 0; bucket < 1u << bits; bucket++) {
+        const u32 count = at[bucket];
+        at[bucket] = used;
+        used += count;
+    }
+    memcpy(copy, v, (size_t)n * sizeof *v);
+    for (i64 k = 0; k < n; k++) v[at[copy[k] >> (64 - bits)]++] = copy[k];
+    for (i64 bucket = 0, start = 0; bucket < 1 << bits; start = at[bucket++]) sort(v + start, at[bucket] - start);
+}
+
 API i64 dedup_sort(u64 *values, const i64 *at, i64 rows) {
-    for (i64 row = 0; row < rows; row++) sort(values + at[row], at[row + 1] - at[row]);
+    i64 room = 0;
+    for (i64 row = 0; row < rows; row++)
+        if (at[row + 1] - at[row] > room) room = at[row + 1] - at[row];
+    u64 *copy = malloc((size_t)(room + 1) * sizeof *copy);
+    if (!copy) return -1;
+    for (i64 row = 0; row < rows; row++) spread(values + at[row], at[row + 1] - at[row], copy);
+    free(copy);
     return 0;
 }
 
 API i64 dedup_one_permutation(const u64 *values, const i64 *at, i64 rows, i64 width, u64 seed, u32 *out) {
-    i64 *round_of = malloc((size_t)width * sizeof *round_of); /* the round that filled each bin, 0 for none */
-    if (!round_of) return -1;
-    memset(out, 0xFF, (size_t)(rows * width) * sizeof *out);
+    /* a bin's value below the round that filled it: no later round gets under it, so that no branch has to ask */
+    u64 *bins = malloc((size_t)width * sizeof *bins);
+    if (!bins) return -1;
     for (i64 row = 0; row < rows; row++, out += width) {
         const u64 *first = values + at[row], *last = values + at[row + 1];
         u64 salt = seed;
         i64 left = first < last ? width : 0;
-        memset(round_of, 0, (size_t)width * sizeof *round_of);
-        for (i64 turn = 1; left > 0; turn++) {
+        memset(bins, 0xFF, (size_t)width * sizeof *bins);
+        for (u64 turn = 0; left > 0; turn++) {
             salt += 0x9E3779B97F4A7C15u;
+            const u64 own = turn < (u64)width ? 0 : turn - (u64)width, spread = turn < (u64)width ? (u64)width : 0;
             for (const u64 *p = first; p < last; p++) {
-                const u64 hashed = mix(*p ^ salt);
-                const i64 slot = turn <= width ? (i64)((hashed >> 32) * (u64)width >> 32) : turn - 1 - width;
-                const u32 low = (u32)hashed;
-                if (!round_of[slot]) {
-                    round_of[slot] = turn;
-                    out[slot] = low;
-                    left--;
-                } else if (round_of[slot] == turn && low < out[slot]) {
-                    out[slot] = low;
-                }
+                const u64 hashed = mix(*p ^ salt), value = turn << 32 | (u32)hashed;
+                u64 *bin = bins + ((hashed >> 32) * spread >> 32) + own;
+                left -= *bin == UINT64_MAX;
+                *bin = value < *bin ? value : *bin;
             }
         }
+        for (i64 k = 0; k < width; k++) out[k] = (u32)bins[k];
     }
-    free(round_of);
+    free(bins);
     return 0;
 }
 

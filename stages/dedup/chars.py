@@ -33,11 +33,8 @@ PUNCTUATION: Final = 3
 _ASSIGNED: Final = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE01F0))
 
 
-# Blocks without characters that combine with the one before, but for marks, which have a combining class.
-_PLAIN: Final = (
-    range(0x483), range(0x2000, 0x3100), range(0x4E00, 0xA000), range(0xAC00, 0xD7A4),
-    range(0xFF00, 0xFFF0), range(0x1F000, 0x1FB00),
-)  # fmt: skip
+# Hangul vowels and final consonants, which compose with what stands before them.
+_JAMO: Final = (range(0x1161, 0x1176), range(0x11A8, 0x11C3))
 
 
 class Tables(NamedTuple):
@@ -91,11 +88,16 @@ def store_tables(made: Tables, path: Path = _STORED) -> None:
 
 
 def _composed() -> npt.NDArray[np.bool_]:
+    """Characters with NFC_Quick_Check=Yes and combining class 0 (Unicode Standard Annex 15, section 9)."""
     import unicodedata
 
     sure = np.zeros(0x110000, dtype=np.bool_)
-    for block in _PLAIN:
-        for code in block:
-            char = chr(code)
-            sure[code] = not unicodedata.combining(char) and unicodedata.is_normalized("NFC", char)
+    seconds = {point for block in _JAMO for point in block}
+    for point in (point for block in _ASSIGNED for point in block):
+        char = chr(point)
+        parts = unicodedata.decomposition(char).split()
+        seconds |= {int(parts[1], 16)} if len(parts) == 2 and not parts[0].startswith("<") else set()
+        assigned = unicodedata.category(char) not in ("Cn", "Cs")
+        sure[point] = assigned and not unicodedata.combining(char) and unicodedata.is_normalized("NFC", char)
+    sure[list(seconds)] = False
     return sure

@@ -57,7 +57,7 @@ def shingles(data: Bytes, offsets: Offsets, classes: Bytes, unit: int, size: int
     if native() is None:
         return _pair(_jitted().distinct(*_jitted().shingle(data, offsets, classes, unit, size)))
     rows = len(offsets) - 1
-    values = np.empty(len(data), np.uint64)  # a token has at least a byte; pages not written cost nothing
+    values = np.empty(len(data) + 1, np.uint64)  # a token has at least a byte; pages not written cost nothing
     all_ends, ends = np.empty(rows + 1, np.int64), np.empty(rows + 1, np.int64)
     _call("shingle", data, offsets, rows, classes, unit, size, values, all_ends)
     used = _call("distinct", values, all_ends, rows, ends)

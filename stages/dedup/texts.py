@@ -33,13 +33,19 @@ def normalise(strings: pa.StringArray, lowercase: bool, whitespace: bool) -> Tex
     data, offsets = _buffers(strings)
     doubtful = kernels.doubtful(data, offsets, tables().composed)
     if doubtful.any():
-        mask = pa.array(doubtful)
-        strings = pc.replace_with_mask(strings, mask, pc.utf8_normalize(strings.filter(mask), "NFC"))
+        strings = _composed(strings, pa.array(doubtful))
         data, offsets = _buffers(strings)
     if not lowercase and not whitespace:
         return Texts(data, offsets, pc.utf8_length(strings).cast(pa.int64()).to_numpy())
     lower = tables().lower if lowercase else np.arange(0x110000, dtype=np.uint32)
     return Texts(*kernels.normalise(data, offsets, lower, tables().classes, whitespace))
+
+
+def _composed(strings: pa.StringArray, doubtful: pa.BooleanArray) -> pa.StringArray:
+    """Those that are marked in normal form C, which they mostly have already: putting them back costs most."""
+    before = strings.filter(doubtful)
+    after = pc.utf8_normalize(before, "NFC")
+    return strings if after.equals(before) else pc.replace_with_mask(strings, doubtful, after)
 
 
 def content_hashes(texts: Texts) -> pa.FixedSizeBinaryArray:
