@@ -24,7 +24,8 @@ from pipelines.run import Documents
 from pipelines.store import Store
 from pipelines.tombstones import REASON, add_tombstones, contained
 from schemas.errors import RecipeError
-from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, REWRITES_DIR, SCORES_DIR
+from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, QUARANTINE_DIR, REWRITES_DIR, SCORES_DIR
+from schemas.record import CONTENT_COLUMNS, QUARANTINE, content_hash, content_of
 
 _LABEL = "forget"
 _KEPT_COLUMNS = ("record_id", "content_hash", "source", "kind", "origin")  # none of them may be null
@@ -52,7 +53,7 @@ def forget(removal: Removal, directories: Sequence[Path], store: Store, document
     """Remove contents from runs and from the store, and remember them so that no later run takes them in.
 
     The store remembers first: an interrupted removal is finished by the same command. Decisions stay, without their
-    particulars; texts, rewrites and scores go.
+    particulars; texts, rewrites and scores go, and what a stage that failed left of them in quarantine.
 
     Raises:
         RecipeError: if a directory is no finished run.
@@ -80,9 +81,10 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
         manifest = current_manifest(directory)
         assert manifest is not None
         ids = _record_ids(directory, removal)
-        if not ids:
+        failed = sum(_blank_failures(path, removal) for path in sorted(directory.glob(f"{QUARANTINE_DIR}/*.parquet")))
+        if not ids and not failed:
             return 0
-        gone = _decide(directory, manifest, ids, removal)
+        gone = _decide(directory, manifest, ids, removal) if ids else 0
         for pattern in (
             f"{REWRITES_DIR}/*.parquet",
             f"{SCORES_DIR}/**/*.parquet",
@@ -176,6 +178,22 @@ def _blank_decisions(path: Path, ids: frozenset[str]) -> None:
         return table
 
     _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
+
+
+def _blank_failures(path: Path, removal: Removal) -> int:
+    """Take records that a stage could not score out of quarantine; their rows stay, because rows are counted."""
+    rows = pq.read_table(path).to_pylist()
+    meant = [row for row in rows if row["record_id"] and row["raw"] and _content(row["raw"]) in removal.hashes]
+    for row in meant:
+        row.update(raw=None, error=f"{REASON}; {removal.reason}")  # errors may quote the record
+    if meant:
+        _write(path, pa.Table.from_pylist(rows, schema=QUARANTINE))
+    return len(meant)
+
+
+def _content(raw: bytes) -> str:
+    row = orjson.loads(raw)
+    return content_hash(content_of({name: row.get(name) for name in CONTENT_COLUMNS})).hex()
 
 
 def _blank(path: Path, removal: Removal) -> int:

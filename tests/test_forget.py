@@ -7,17 +7,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from makes import alpaca_rows, run_here, write_jsonl, write_recipe
 
 import reports
+from pipelines import registry
 from pipelines.forget import Removal, forget
 from pipelines.store import Store
 from reports.contents import contents_where
-from schemas.errors import RecipeError
+from schemas.errors import BadRow, RecipeError
+from stages.contract import Decisions, Scores, Stage, State
 
 SECRET = "jo@example.org lives in Rivertown"
 
@@ -108,6 +113,37 @@ def test_what_is_unclear_removes_nothing(place: Path, arguments: tuple[str, ...]
     assert done.returncode == 2
     assert message in done.stderr
     assert not (place / "store/forgotten.json").exists()
+
+
+class Fussy(Stage):
+    """Cannot score a record that names a town, and quotes it."""
+
+    name: ClassVar[str] = "fussy"
+    reads: ClassVar[tuple[str, ...]] = ("completion",)
+
+    def score(self, batch: pa.RecordBatch, state: State) -> pa.RecordBatch:
+        """Nothing but an error."""
+        for text in batch["completion"].to_pylist():
+            if "Rivertown" in text:
+                raise BadRow("town", f"what is {text}?", "completion")
+        return pa.RecordBatch.from_pydict({"fine": pa.repeat(True, batch.num_rows)})
+
+    def decide(self, scores: Scores) -> Decisions:
+        """Keep everything."""
+        return Decisions(np.ones(len(scores), np.bool_), ["kept"] * len(scores))
+
+
+def test_a_record_that_a_stage_could_not_score_leaves_quarantine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = registry.stage_class
+    monkeypatch.setattr("pipelines.recipe_file.stage_class", lambda name: Fussy if name == "fussy" else known(name))
+    run_here(write_recipe(place, stages=["fussy"], max_quarantine=0.5), place / "friday", place / "store")
+    held = place / "friday/quarantine/01-fussy.parquet"
+    assert held in _everywhere(place / "friday")
+    hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
+    forget(Removal(hashes, "request 17"), [place / "friday"], Store(place / "store"), reports.documents)
+    assert _everywhere(place / "friday") == []
+    rows = pq.read_table(held).to_pylist()
+    assert [(row["error"], row["raw"]) for row in rows] == [("forgotten; request 17", None)] * 2
 
 
 def test_only_finished_runs(place: Path) -> None:
