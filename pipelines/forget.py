@@ -25,7 +25,6 @@ from pipelines.store import Store
 from pipelines.tombstones import REASON, add_tombstones, contained
 from schemas.errors import RecipeError
 from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, QUARANTINE_DIR, REWRITES_DIR, SCORES_DIR
-from schemas.record import CONTENT_COLUMNS, QUARANTINE, content_hash, content_of
 
 _LABEL = "forget"
 _KEPT_COLUMNS = ("record_id", "content_hash", "source", "kind", "origin")  # none of them may be null
@@ -81,10 +80,11 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
         manifest = current_manifest(directory)
         assert manifest is not None
         ids = _record_ids(directory, removal)
-        failed = sum(_blank_failures(path, removal) for path in sorted(directory.glob(f"{QUARANTINE_DIR}/*.parquet")))
-        if not ids and not failed:
+        if not ids:
             return 0
-        gone = _decide(directory, manifest, ids, removal) if ids else 0
+        gone = _decide(directory, manifest, ids, removal)
+        for path in sorted(directory.glob(f"{QUARANTINE_DIR}/*.parquet")):
+            _blank_failures(path, ids)
         for pattern in (
             f"{REWRITES_DIR}/*.parquet",
             f"{SCORES_DIR}/**/*.parquet",
@@ -180,20 +180,16 @@ def _blank_decisions(path: Path, ids: frozenset[str]) -> None:
     _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
 
 
-def _blank_failures(path: Path, removal: Removal) -> int:
-    """Take records that a stage could not score out of quarantine; their rows stay, because rows are counted."""
-    rows = pq.read_table(path).to_pylist()
-    meant = [row for row in rows if row["record_id"] and row["raw"] and _content(row["raw"]) in removal.hashes]
-    for row in meant:
-        row.update(raw=None, error=f"{REASON}; {removal.reason}")  # errors may quote the record
-    if meant:
-        _write(path, pa.Table.from_pylist(rows, schema=QUARANTINE))
-    return len(meant)
+def _blank_failures(path: Path, ids: frozenset[str]) -> None:
+    """The bytes of a record that a stage could not score, and the error, which may quote it."""
 
+    def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
+        for name, value in (("error", REASON), ("raw", pa.scalar(None, pa.binary()))):
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, table.schema.field(at), pc.if_else(mask, value, table[name]))
+        return table
 
-def _content(raw: bytes) -> str:
-    row = orjson.loads(raw)
-    return content_hash(content_of({name: row.get(name) for name in CONTENT_COLUMNS})).hex()
+    _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
 
 
 def _blank(path: Path, removal: Removal) -> int:
