@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,10 +172,7 @@ def _blank_decisions(path: Path, ids: frozenset[str]) -> None:
 
     def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
         plain = pc.replace_substring_regex(table["reason"], "(?s);.*", "")
-        for name, value in (("reason", plain), ("detail", pa.nulls(table.num_rows, pa.string()))):
-            at = table.schema.get_field_index(name)
-            table = table.set_column(at, table.schema.field(at), pc.if_else(mask, value, table[name]))
-        return table
+        return _replaced(table, mask, {"reason": plain, "detail": pa.scalar(None, pa.string())})
 
     _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
 
@@ -184,12 +181,16 @@ def _blank_failures(path: Path, ids: frozenset[str]) -> None:
     """The bytes of a record that a stage could not score, and the error, which may quote it."""
 
     def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
-        for name, value in (("error", REASON), ("raw", pa.scalar(None, pa.binary()))):
-            at = table.schema.get_field_index(name)
-            table = table.set_column(at, table.schema.field(at), pc.if_else(mask, value, table[name]))
-        return table
+        return _replaced(table, mask, {"error": REASON, "raw": pa.scalar(None, pa.binary())})
 
     _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
+
+
+def _replaced(table: pa.Table, mask: pa.Array, values: Mapping[str, Any]) -> pa.Table:
+    for name, value in values.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pc.if_else(mask, value, table[name]))
+    return table
 
 
 def _blank(path: Path, removal: Removal) -> int:
