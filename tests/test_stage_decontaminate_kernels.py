@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import unicodedata
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from decontam import items, run, runs, score, share, stage, words_of
 from hypothesis import given, settings
@@ -18,17 +16,10 @@ from pools import records
 from stages.decontaminate.code import code_spans, lex, renamed
 from stages.decontaminate.fit import frequencies
 from stages.decontaminate.grams import build, lookup
-from stages.decontaminate.tokens import LOOSE, composed, word_spans, words
+from stages.decontaminate.tokens import word_spans, words
+from stages.dedup.texts import composed
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60)
-
-
-def test_loose_characters_are_all_that_composing_can_touch() -> None:
-    every = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
-    loose = pc.match_substring_regex(pa.array(every), LOOSE).to_pylist()
-    for char, flag in zip(every, loose, strict=True):
-        changes = unicodedata.normalize("NFC", char) != char or unicodedata.combining(char)
-        assert flag or not changes, hex(ord(char))
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))

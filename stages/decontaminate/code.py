@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from stages.decontaminate.grams import lookup, slots_of
 from stages.decontaminate.keywords import KEPT
-from stages.decontaminate.tokens import BASE, Bytes, Hashes, Ints, buffers, place
+from stages.decontaminate.tokens import BASE, Bytes, Hashes, Ints, place
 from stages.dedup.chars import LETTER, SPACE, tables
 from stages.dedup.jitted import decode, jit, mix
+from stages.dedup.texts import buffers
 
 Bools = npt.NDArray[np.bool_]
 

@@ -14,9 +14,9 @@ from stages.decontaminate.items import QUESTION
 from stages.decontaminate.match import FLOOR, Matches, joined, matches
 from stages.decontaminate.pieces import Pieces
 from stages.decontaminate.scan import scan_code, scan_whole, scan_words
-from stages.decontaminate.tokens import Ints, composed, word_spans, words
+from stages.decontaminate.tokens import Ints, word_spans, words
 from stages.dedup.shingles import ascending, concatenate, shingle
-from stages.dedup.texts import normalise
+from stages.dedup.texts import composed, normalise
 from stages.dedup.verify import Loaded, similarities
 
 MOST: Final = 8

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.contract import Pool
-from stages.decontaminate.tokens import Ints, composed
+from stages.decontaminate.tokens import Ints
+from stages.dedup.texts import composed
 from stages.text import columns_for, first_solution, render
 
 Field = Literal["question", "answer"]

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stages.dedup.chars import LETTER, PUNCTUATION, SPACE, tables
 from stages.dedup.jitted import decode, jit, mix
+from stages.dedup.texts import buffers
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -25,12 +25,6 @@ BASE: Final = np.uint64(0x9E3779B97F4A7C15)
 _OFFSET: Final = np.uint64(0xCBF29CE484222325)
 _PRIME: Final = np.uint64(0x100000001B3)
 _NEWLINE: Final = 10
-LOOSE: Final = (
-    r"[\p{M}\x{340}-\x{387}\x{958}-\x{95f}\x{9dc}-\x{9df}\x{a33}-\x{a5e}\x{b5c}\x{b5d}\x{f43}-\x{fb9}"
-    r"\x{1100}-\x{11ff}\x{1f71}-\x{2001}\x{2126}-\x{212b}\x{2329}\x{232a}\x{2adc}\x{f900}-\x{faff}"
-    r"\x{fb1d}-\x{fb4e}\x{1d15e}-\x{1d1c0}\x{2f800}-\x{2fa1f}]"
-)
-"""Characters without which every text is in NFC already: marks, conjoining letters, and those that NFC replaces."""
 
 
 class Words(NamedTuple):
@@ -59,23 +53,6 @@ def word_spans(strings: pa.StringArray, first: Ints, last: Ints) -> Ints:
     data, offsets = buffers(strings)
     known = tables()
     return _word_spans(data, offsets, first, last, known.classes, known.lower)
-
-
-def composed(strings: pa.StringArray) -> pa.StringArray:
-    """NFC: the same character is the same bytes. Only the few texts that could change are looked at closely."""
-    loose = np.flatnonzero(pc.match_substring_regex(strings, LOOSE))
-    if not len(loose):
-        return strings
-    index = np.arange(len(strings))
-    index[loose] = len(strings) + np.arange(len(loose))
-    return pa.concat_arrays([strings, pc.utf8_normalize(strings.take(pa.array(loose)), "NFC")]).take(pa.array(index))
-
-
-def buffers(strings: pa.StringArray) -> tuple[Bytes, Ints]:
-    """The UTF-8 bytes of all texts end to end, and where each begins (length rows + 1)."""
-    _, offsets, data = strings.buffers()
-    ends = np.frombuffer(offsets, dtype=np.int32, count=len(strings) + 1, offset=strings.offset * 4)
-    return np.frombuffer(data or b"", dtype=np.uint8), ends.astype(np.int64)
 
 
 @jit

@@ -29,23 +29,21 @@ def normalise(strings: pa.StringArray, lowercase: bool, whitespace: bool) -> Tex
 
     Null counts as empty: callers keep the nulls apart.
     """
-    strings = pc.fill_null(strings, "")
-    data, offsets = _buffers(strings)
-    doubtful = kernels.doubtful(data, offsets, tables().composed)
-    if doubtful.any():
-        strings = _composed(strings, pa.array(doubtful))
-        data, offsets = _buffers(strings)
+    strings = composed(pc.fill_null(strings, ""))
+    data, offsets = buffers(strings)
     if not lowercase and not whitespace:
         return Texts(data, offsets, pc.utf8_length(strings).cast(pa.int64()).to_numpy())
     lower = tables().lower if lowercase else np.arange(0x110000, dtype=np.uint32)
     return Texts(*kernels.normalise(data, offsets, lower, tables().classes, whitespace))
 
 
-def _composed(strings: pa.StringArray, doubtful: pa.BooleanArray) -> pa.StringArray:
-    """Those that are marked in normal form C, which they mostly have already: putting them back costs most."""
-    before = strings.filter(doubtful)
+def composed(strings: pa.StringArray) -> pa.StringArray:
+    """Texts in normal form C. Most have only characters that stay as they are; the others are looked at closely."""
+    mask = pa.array(kernels.doubtful(*buffers(strings), tables().composed))
+    before = strings.filter(mask)
     after = pc.utf8_normalize(before, "NFC")
-    return strings if after.equals(before) else pc.replace_with_mask(strings, doubtful, after)
+    # Putting texts back into their places costs more than all the rest.
+    return strings if after.equals(before) else pc.replace_with_mask(strings, mask, after)
 
 
 def content_hashes(texts: Texts) -> pa.FixedSizeBinaryArray:
@@ -63,7 +61,8 @@ def strings_of(texts: Texts) -> list[str]:
     return [str(view[a:b], "utf-8") for a, b in pairwise(ends)]
 
 
-def _buffers(strings: pa.StringArray) -> tuple[Bytes, Offsets]:
+def buffers(strings: pa.StringArray) -> tuple[Bytes, Offsets]:
+    """UTF-8 bytes end to end, and where each text begins and the last one ends."""
     width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
     _, offsets, data = strings.buffers()
     ends = np.frombuffer(offsets, dtype=width, count=len(strings) + 1, offset=strings.offset * width().itemsize)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.sparse import csr_array
-from sklearn.decomposition import TruncatedSVD
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.contract import IntArray, Pool, State
 from stages.dsir.ngrams import ngram_column
 from stages.text import On, columns_for, render
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -35,6 +36,8 @@ def embed(texts: Sequence[str], state: State) -> Floats32:
 
 def learn(grams: pa.ListArray, dimensions: int, seed: int) -> State:
     """Inverse document frequencies and singular vectors of texts as lists of buckets (`ngram_column`)."""
+    from sklearn.decomposition import TruncatedSVD  # takes seconds to import, and not every process embeds
+
     terms = _counts(grams)
     idf = np.log((1 + terms.shape[0]) / (1 + np.bincount(terms.indices, minlength=BUCKETS))) + 1
     wanted = min(dimensions, terms.shape[0] - 1)
@@ -82,6 +85,8 @@ def _hashes(batch: pa.RecordBatch) -> npt.NDArray[np.bytes_]:
 
 def _counts(grams: pa.ListArray) -> csr_array:
     """How often each bucket occurs in each text."""
+    from scipy.sparse import csr_array  # half a second
+
     filled = grams.fill_null([]) if grams.null_count else grams
     places = filled.flatten().to_numpy(zero_copy_only=False).astype(np.int32)
     sizes = filled.value_lengths().to_numpy(zero_copy_only=False)
@@ -92,5 +97,6 @@ def _counts(grams: pa.ListArray) -> csr_array:
 
 
 def _weighted(terms: csr_array, idf: npt.NDArray[np.float64]) -> csr_array:
-    data = (1 + np.log(terms.data)) * idf[terms.indices]
-    return csr_array((data.astype(np.float32), terms.indices, terms.indptr), shape=terms.shape)
+    weighted = terms.astype(np.float32)
+    weighted.data[:] = (1 + np.log(terms.data)) * idf[terms.indices]
+    return weighted

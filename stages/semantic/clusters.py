@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stages.contract import BoolArray, IntArray
@@ -47,6 +46,8 @@ def cluster(vectors: Vectors, ties: Ties, count: int | None, seed: int) -> Clust
 
     The same whatever the order of the rows and the number of threads. `count` None: a cluster per 1,000 rows.
     """
+    from sklearn.cluster import KMeans  # takes a second to import, and stages are imported to show what they are
+
     n = len(vectors)
     if not n:
         return Clusters(np.zeros(0, np.int64), np.zeros(0))
