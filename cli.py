@@ -18,7 +18,7 @@ from pipelines.executors import ExecutorName, open_executor
 from pipelines.exporting import explained, export_run
 from pipelines.extras import read_records
 from pipelines.files import write_bytes
-from pipelines.forget import Removal
+from pipelines.forget import Removal, stores_of
 from pipelines.forget import forget as remove
 from pipelines.formats import NAMES
 from pipelines.formats.chat_mask import Unstable
@@ -217,17 +217,19 @@ def forget(
     match: Annotated[str | None, typer.Option(help="A SQL condition on record columns.")] = None,
     reason: Annotated[str, typer.Option(help="Why; it is written down.")] = "asked to be removed",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many contents are meant.")] = False,
-    store: StorePath = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="The score store; default: those that the runs were made with.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Remove records for good: from runs, the store, its journals, and every later run. What went is written down."""
-    opened = open_store(str(store.resolve()) if store else None, Path())
-    hashes = reports.contents_meant(directories, record or [], match, opened.root)
+    stores = [open_store(str(store.resolve()), Path())] if store else stores_of(directories)
+    hashes = reports.contents_meant(directories, record or [], match, [one.root for one in stores])
     if dry_run or not hashes:
         result: dict[str, Any] = {"contents": len(hashes), "removed": None}
     else:
         result = {"contents": len(hashes)}
-        result["removed"] = asdict(remove(Removal(hashes, reason), directories, opened, reports.documents))
+        result["removed"] = asdict(remove(Removal(hashes, reason), directories, stores, reports.documents))
     either(as_json, result, reports.forgotten_view(result))
 
 

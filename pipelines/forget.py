@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipelines.lineage import decisions_file
 from pipelines.manifest import file_entries
 from pipelines.publish import current_manifest, locked
 from pipelines.run import Documents
-from pipelines.store import Store
+from pipelines.store import Store, open_store
 from pipelines.tombstones import REASON, add_tombstones, contained
 from schemas.errors import RecipeError
 from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, QUARANTINE_DIR, REWRITES_DIR, SCORES_DIR
@@ -40,7 +41,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Removed:
-    """What went: rows of each dataset, and rows of records, scores and journals in the store."""
+    """What went: rows of each dataset, and rows of records, scores and journals in stores."""
 
     datasets: dict[str, int]
     records: int
@@ -48,10 +49,18 @@ class Removed:
     replies: int
 
 
-def forget(removal: Removal, directories: Sequence[Path], store: Store, documents: Documents) -> Removed:
-    """Remove contents from runs and from the store, and remember them so that no later run takes them in.
+def stores_of(directories: Sequence[Path]) -> list[Store]:
+    """The stores that runs were made with, those that are on this machine; if none is, the one that is used without a
+    recipe. Raises RecipeError if a directory is no finished run.
+    """
+    paths = dict.fromkeys(Path(_manifest(directory)["store"]) for directory in directories)
+    return [Store(path) for path in paths if path.is_dir()] or [open_store(None, Path())]
 
-    The store remembers first: an interrupted removal is finished by the same command. Decisions stay, without their
+
+def forget(removal: Removal, directories: Sequence[Path], stores: Sequence[Store], documents: Documents) -> Removed:
+    """Remove contents from runs and from stores, and remember them so that no later run takes them in.
+
+    The stores remember first: an interrupted removal is finished by the same command. Decisions stay, without their
     particulars; texts, rewrites and scores go, and what a stage that failed left of them in quarantine.
 
     Raises:
@@ -59,15 +68,28 @@ def forget(removal: Removal, directories: Sequence[Path], store: Store, document
         RunError: if a run is writing there.
     """
     for directory in directories:
-        if current_manifest(directory) is None:
-            raise RecipeError(f"{directory} is not a finished run: it has no {MANIFEST}")
-    add_tombstones(store.root, removal.hashes, removal.reason)
+        _manifest(directory)
+    for store in stores:
+        add_tombstones(store.root, removal.hashes, removal.reason)
     datasets = {str(directory): _forget_run(directory, removal, documents) for directory in directories}
-    records = sum(_blank(path, removal) for path in sorted(store.root.glob("pool/*/part-*.parquet")))
-    records += sum(_blank(path, removal) for path in sorted(store.root.glob("derived/*/*.parquet")))
-    scores = sum(_without_rows(path, "content_hash", removal.hashes) for path in _score_files(store.root))
-    replies = sum(_without_lines(path, removal) for path in sorted(store.root.glob("journals/*/*.jsonl")))
-    return Removed(datasets, records, scores, replies)
+    counts = [_forget_stored(store.root, removal) for store in stores]
+    return Removed(datasets, *map(sum, zip(*counts, strict=True)))
+
+
+def _forget_stored(store: Path, removal: Removal) -> tuple[int, int, int]:
+    """Rows of records, scores and journals that went."""
+    records = sum(_blank(path, removal) for path in sorted(store.glob("pool/*/part-*.parquet")))
+    records += sum(_blank(path, removal) for path in sorted(store.glob("derived/*/*.parquet")))
+    scores = sum(_without_rows(path, "content_hash", removal.hashes) for path in _score_files(store))
+    replies = sum(_without_lines(path, removal) for path in sorted(store.glob("journals/*/*.jsonl")))
+    return records, scores, replies
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    manifest = current_manifest(directory)
+    if manifest is None:
+        raise RecipeError(f"{directory} is not a finished run: it has no {MANIFEST}")
+    return manifest
 
 
 def _score_files(store: Path) -> list[Path]:
@@ -77,8 +99,7 @@ def _score_files(store: Path) -> list[Path]:
 def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
     """Returns how many rows of the dataset went."""
     with locked(directory):
-        manifest = current_manifest(directory)
-        assert manifest is not None
+        manifest = _manifest(directory)
         ids = _record_ids(directory, removal)
         if not ids:
             return 0
@@ -104,8 +125,8 @@ def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
 
 def _record_ids(directory: Path, removal: Removal) -> frozenset[str]:
     """Ids of records that had one of the contents at any stage."""
-    found: set[str] = set()
-    for path in directory.glob(f"{DECISIONS_DIR}/*.parquet"):
+    found: set[str] = set()  # runs with `lineage: drops` know kept records by their data only
+    for path in (file for folder in (DECISIONS_DIR, DATA) for file in directory.glob(f"{folder}/*.parquet")):
         table = pq.read_table(path, columns=["record_id", "content_hash"])
         mask = contained(from_hex(table["content_hash"]), removal.hashes)
         found.update(table.filter(pa.array(mask))["record_id"].to_pylist())
@@ -147,13 +168,15 @@ def _data_rows(path: Path) -> pa.Table:
 
 
 def _entry(position: int, table: pa.Table, drop: pa.ChunkedArray, gone: int, removal: Removal) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     by_source: dict[str, dict[str, int]] = {}
     for source in sorted(set(table["source"].to_pylist())):
         mine = pc.equal(table["source"], source)
         rows, dropped = (int(pc.sum(mask).as_py() or 0) for mask in (mine, pc.and_(mine, drop)))
         by_source[source] = {"rows_in": rows, "kept": rows - dropped, "dropped": dropped, "quarantined": 0}
     return {
-        "stage": _LABEL, "position": position, "params": {"reason": removal.reason, "contents": len(removal.hashes)},
+        "stage": _LABEL, "position": position,
+        "params": {"reason": removal.reason, "contents": len(removal.hashes), "at": now},
         "fingerprint": "", "rows_in": table.num_rows, "kept": table.num_rows - gone, "dropped": gone, "quarantined": 0,
         "reasons": {REASON: gone} if gone else {}, "by_source": by_source, "warnings": [], "seconds": 0.0,
         "counters": {"scored": 0, "cached": 0, "decided": True},

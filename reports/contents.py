@@ -16,7 +16,7 @@ from schemas.errors import RecipeError
 
 
 def contents_meant(
-    directories: Sequence[Path], records: Sequence[str], condition: str | None, store: Path
+    directories: Sequence[Path], records: Sequence[str], condition: str | None, stores: Sequence[Path]
 ) -> frozenset[str]:
     """Hashes of every content of some records (each in at least one of the runs), and of what a condition matches.
 
@@ -24,8 +24,8 @@ def contents_meant(
     """
     if not records and condition is None:
         raise RecipeError("say what to forget: --id RECORD_ID, or --match with a SQL condition")
-    found = frozenset(contents_where(store, condition)) if condition is not None else frozenset[str]()
-    return found.union(*(_anywhere(directories, record) for record in records))
+    found = [contents_where(store, condition) for store in stores] if condition is not None else []
+    return frozenset[str]().union(*found, *(_anywhere(directories, record) for record in records))
 
 
 def forgotten_view(result: Mapping[str, Any]) -> RenderableType:
@@ -35,7 +35,7 @@ def forgotten_view(result: Mapping[str, Any]) -> RenderableType:
         return Text(f"{contents} are meant; nothing was removed")
     rows = [Text(f"{directory}: {rows:,} rows of the dataset") for directory, rows in removed["datasets"].items()]
     kept = f"{removed['records']:,} records, {removed['scores']:,} scores, {removed['replies']:,} replies"
-    return Group(Text(f"{contents} removed"), *rows, Text(f"store: {kept}"))
+    return Group(Text(f"{contents} removed"), *rows, Text(f"stores: {kept}"))
 
 
 def _anywhere(directories: Sequence[Path], record: str) -> frozenset[str]:
@@ -60,12 +60,14 @@ def contents_of_record(directory: Path, record: str) -> frozenset[str]:
         if len(ids) != 1:
             found = f"{len(ids)} records" if ids else "no record"
             raise RecipeError(f"{directory}: '{record}' means {found}; give a longer start of one record_id")
-        rows = catalog.sql("SELECT DISTINCT content_hash FROM decisions WHERE record_id = ?", [ids[0]]).fetchall()
+        query = "SELECT content_hash FROM decisions WHERE record_id = $id UNION SELECT content_hash FROM records WHERE"
+        rows = catalog.sql(f"{query} record_id = $id", {"id": ids[0]}).fetchall()
     return frozenset(row[0] for row in rows)
 
 
 def _ids(catalog: Catalog, record: str) -> list[str]:
-    query = "SELECT DISTINCT record_id FROM decisions WHERE starts_with(record_id, ?) OR source_id = ? LIMIT 3"
+    everybody = "(SELECT record_id, source_id FROM decisions UNION SELECT record_id, source_id FROM records)"
+    query = f"SELECT DISTINCT record_id FROM {everybody} WHERE starts_with(record_id, ?) OR source_id = ? LIMIT 3"
     return [row[0] for row in catalog.sql(query, [record.lower(), record]).fetchall()]
 
 

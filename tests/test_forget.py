@@ -75,7 +75,7 @@ def test_a_match_is_removed_from_runs_and_store_and_stays_away(place: Path) -> N
 
 def test_the_removal_is_a_decision_like_any_other(place: Path) -> None:
     hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
-    forget(Removal(hashes, "request 17"), [place / "monday"], Store(place / "store"), reports.documents)
+    forget(Removal(hashes, "request 17"), [place / "monday"], [Store(place / "store")], reports.documents)
     manifest = json.loads((place / "monday/manifest.json").read_text())
     entry = manifest["stages"][-1]
     assert (entry["stage"], entry["rows_in"], entry["kept"], entry["dropped"]) == ("forget", 40, 39, 1)
@@ -140,15 +140,33 @@ def test_a_record_that_a_stage_could_not_score_leaves_quarantine(place: Path, mo
     held = place / "friday/quarantine/01-fussy.parquet"
     assert held in _everywhere(place / "friday")
     hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
-    forget(Removal(hashes, "request 17"), [place / "friday"], Store(place / "store"), reports.documents)
+    forget(Removal(hashes, "request 17"), [place / "friday"], [Store(place / "store")], reports.documents)
     assert _everywhere(place / "friday") == []
     rows = pq.read_table(held).to_pylist()
     assert [(row["error"], row["raw"]) for row in rows] == [("forgotten", None)] * 2
 
 
+@pytest.mark.parametrize("how", ["--match", "--id"])
+def test_the_store_of_the_recipe_and_the_data_of_runs_with_little_lineage(tmp_path: Path, how: str) -> None:
+    rows = alpaca_rows(6)
+    rows[3]["output"] += f" {SECRET}"
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    recipe = write_recipe(tmp_path, stages=["length"], store="own", lineage="drops")
+    _curate(tmp_path, "run", str(recipe), "--out", str(tmp_path / "out"))
+    data = pq.read_table(tmp_path / "out/data").to_pylist()
+    record = next(row["record_id"] for row in data if SECRET in str(row))
+    what = "completion LIKE '%Rivertown%'" if how == "--match" else record
+    done = json.loads(_curate(tmp_path, "forget", str(tmp_path / "out"), how, what, "--json").stdout)
+    assert done["removed"]["datasets"] == {str(tmp_path / "out"): 1}
+    assert _everywhere(tmp_path / "out") == _everywhere(tmp_path / "own") == []
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, *alpaca_rows(1, seed=9)])
+    _curate(tmp_path, "run", str(recipe), "--out", str(tmp_path / "out"))
+    assert _everywhere(tmp_path / "out") == []
+
+
 def test_only_finished_runs(place: Path) -> None:
     with pytest.raises(RecipeError, match="not a finished run"):
-        forget(Removal(frozenset({"0" * 32}), "x"), [place / "none"], Store(place / "store"), reports.documents)
+        forget(Removal(frozenset({"0" * 32}), "x"), [place / "none"], [Store(place / "store")], reports.documents)
 
 
 def test_replies_about_a_record_leave_the_journals(place: Path) -> None:
@@ -159,7 +177,7 @@ def test_replies_about_a_record_leave_the_journals(place: Path) -> None:
         {"key": "3" * 32, "ok": 1, "text": "of nobody"},
     ]
     journal = write_jsonl(place / "store/journals/reflect/a.jsonl", lines)
-    found = forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
+    found = forget(Removal(hashes, "x"), [place / "monday"], [Store(place / "store")], reports.documents)
     assert found.replies == 1
     assert [json.loads(line)["key"] for line in journal.read_text().splitlines()] == ["2" * 32, "3" * 32]
 
@@ -173,8 +191,8 @@ def test_an_interrupted_removal_is_finished_by_the_same_command(place: Path, mon
     with monkeypatch.context() as patched:
         patched.setattr("pipelines.forget.file_entries", breaking)  # the data is rewritten by then, the manifest not
         with pytest.raises(OSError, match="no space"):
-            forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
-    found = forget(Removal(hashes, "x"), [place / "monday"], Store(place / "store"), reports.documents)
+            forget(Removal(hashes, "x"), [place / "monday"], [Store(place / "store")], reports.documents)
+    found = forget(Removal(hashes, "x"), [place / "monday"], [Store(place / "store")], reports.documents)
     assert found.datasets == {str(place / "monday"): 1}
     entry = json.loads((place / "monday/manifest.json").read_text())["stages"][-1]
     assert (entry["rows_in"], entry["kept"], entry["dropped"]) == (40, 39, 1)
