@@ -30,7 +30,7 @@ from pipelines.registry import stage_class, stage_names
 from pipelines.remote import folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
-from pipelines.store import Store, open_store
+from pipelines.store import Store, open_store, store_root
 from pipelines.telemetry import observed
 from reports import compare_command
 from reports.commands import Directory, Json, either, print_json, show
@@ -116,7 +116,7 @@ def _run(
 def plan(recipe: Recipe, overrides: Overrides = None, limit: Limit = None, as_json: Json = False) -> None:
     """Say what a run would do: files, what is cached, row estimates. Touches nothing."""
     loaded = load_recipe(recipe, overrides or ())
-    result = make_plan(loaded, open_store(loaded.store, loaded.base), limit)
+    result = make_plan(loaded, Store(store_root(loaded.store, loaded.base)), limit)
     print_json(result) if as_json else show(reports.plan_view(result))
 
 

@@ -23,6 +23,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.schemas.objects import ConcurrencyLimitConfig
 from prefect.client.schemas.schedules import CronSchedule
 
 import reports
@@ -182,17 +183,18 @@ def finetune(run: Path, job: Path, overrides: list[str] | None = None) -> str:
 
 
 def _served() -> list[Any]:
-    """The deployments of prefect.yaml, for `serve`: same flows, parameters and schedules, no work pool."""
+    """The deployments of prefect.yaml, for `serve`: same flows, parameters, schedules and limits, no work pool."""
     document = yaml.safe_load((Path(__file__).parent / "prefect.yaml").read_text())
     found = []
     for entry in document["deployments"]:
         served = globals()[entry["entrypoint"].partition(":")[2]]
         schedules = [CronSchedule(cron=item["cron"], timezone=item["timezone"]) for item in entry["schedules"]]
         options = {key: entry[key] for key in ("parameters", "tags", "description")}
-        found.append(served.to_deployment(entry["name"], schedules=schedules, **options))
+        limit = ConcurrencyLimitConfig(**entry["concurrency_limit"])
+        found.append(served.to_deployment(entry["name"], schedules=schedules, concurrency_limit=limit, **options))
     return found
 
 
 if __name__ == "__main__":
     os.chdir(os.environ.get("CURATRIX_HOME", "."))
-    serve(*_served(), limit=1)
+    serve(*_served())

@@ -65,8 +65,9 @@ def export_run(
     happens to conversations that its chat template tells differently turn by turn (see pipelines/formats/chat_mask.py).
 
     `out` appears whole or not at all, and may only replace an earlier export. Returns what `export.json` holds:
-    `format`, `source` (name and fingerprint of the run), `rows_in`, `rows`, `splits`, `files`, and in `untold`, by
-    kind of reason, the number of rows that cannot be told in this shape, the reason in words and one record_id.
+    `format`, `options`, `source` (name and fingerprint of the run), `rows_in`, `rows`, `splits`, `files`, and in
+    `untold`, by kind of reason, the number of rows that cannot be told in this shape, the reason in words and one
+    record_id.
     Raises RecipeError for what is no run, no format, or no place to write, and where not a single row can be told;
     with `strict`, GateError where any row cannot.
     """
@@ -81,13 +82,18 @@ def export_run(
     try:
         tally = _write_splits(directory, shape, work, lines)
         _check(tally, shape, directory, strict)
-        report = _report(manifest, shape, tally, work)
+        report = _report(manifest, shape, tally, work) | {"options": options(lines, tokenizer, when_unstable)}
         write_bytes(work / "README.md", readme(report, shape).encode())
         write_json(work / EXPORTED, report)
         _place(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def options(lines: bool, tokenizer: Path | None, when_unstable: Unstable) -> dict[str, Any]:
+    """What was asked of an export, as `export.json` says it."""
+    return {"lines": lines, "tokenizer": None if tokenizer is None else str(tokenizer), "when_unstable": when_unstable}
 
 
 def _shape(to: str, tokenizer: Path | None, when_unstable: Unstable, lines: bool) -> Shape:

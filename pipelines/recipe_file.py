@@ -65,6 +65,11 @@ class _Lines:
         return self._file
 
 
+def parse_yaml(text: str) -> Any:
+    """YAML as recipes are written. Raises yaml.YAMLError."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and validate a recipe.
 
@@ -80,7 +85,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot read the recipe: {_reason(error)}") from error
     try:
-        document = yaml.load(text, Loader=_Loader)
+        document = parse_yaml(text)
         lines = _Lines(str(path), yaml.compose(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipelines.delta import write_delta
 from pipelines.executor import Executor
 from pipelines.export import plan_export, write_data
-from pipelines.exporting import EXPORTED, EXPORTS, explained, export_run
+from pipelines.exporting import EXPORTED, EXPORTS, explained, export_run, options
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
 from pipelines.files import read_json, table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
@@ -120,14 +120,15 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
 
 
 def _export_also(recipe: Recipe, manifest: Mapping[str, Any], settings: Settings) -> None:
-    """Write the other shapes a recipe asks for, unless they are there, made from this very run."""
+    """Write the other shapes a recipe asks for, unless they are there, made from this very run as it asks."""
     for shape in recipe.export.also:
         out = settings.out / EXPORTS / shape.to
         there = read_json(out / EXPORTED) if (out / EXPORTED).exists() else {"source": {}}
-        if there["source"].get("run_fingerprint") == manifest["run_fingerprint"]:
+        tokenizer = Path(shape.tokenizer) if shape.tokenizer else None
+        same = there.get("options") == options(shape.lines, tokenizer, shape.when_unstable)
+        if same and there["source"].get("run_fingerprint") == manifest["run_fingerprint"]:
             continue
         settings.reporter.start(f"as {shape.to}")
-        tokenizer = Path(shape.tokenizer) if shape.tokenizer else None
         report = export_run(
             settings.out, shape.to, out, lines=shape.lines, tokenizer=tokenizer, when_unstable=shape.when_unstable
         )

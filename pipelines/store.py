@@ -255,14 +255,19 @@ def _ids_of(path: Path) -> Ids:
     return from_hex(pq.read_table(path, columns=["content_hash"])["content_hash"])
 
 
+def store_root(setting: str | None, base: Path) -> Path:
+    """The folder a recipe names, else CURATRIX_STORE, else that in the user's cache."""
+    chosen = setting or os.environ.get("CURATRIX_STORE")
+    return Path(base, chosen) if chosen else platformdirs.user_cache_path("curatrix") / "store"
+
+
 def open_store(setting: str | None, base: Path) -> Store:
-    """The store a recipe names, else CURATRIX_STORE, else the user's cache folder.
+    """The store at `store_root`, made if it is not there.
 
     Raises:
         RecipeError: if it cannot be written.
     """
-    chosen = setting or os.environ.get("CURATRIX_STORE")
-    root = Path(base, chosen) if chosen else platformdirs.user_cache_path("curatrix") / "store"
+    root = store_root(setting, base)
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

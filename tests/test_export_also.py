@@ -28,6 +28,15 @@ def test_shapes_are_written_and_follow_the_run(tmp_path: Path) -> None:
     assert tree(tmp_path / "out/exports/alpaca") != tree(tmp_path / "by-hand")
 
 
+def test_other_options_write_the_shape_anew(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(30))
+    for shape, ending in (("alpaca", "parquet"), ({"to": "alpaca", "lines": True}, "jsonl")):
+        run_here(write_recipe(tmp_path, export={"also": [shape]}), tmp_path / "out", tmp_path / "store")
+        files = list((tmp_path / "out/exports/alpaca/data").iterdir())
+        assert files
+        assert all(path.suffix == f".{ending}" for path in files)
+
+
 def test_another_shape_changes_nothing_else(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(30))
     first = run_here(write_recipe(tmp_path), tmp_path / "out", tmp_path / "store")

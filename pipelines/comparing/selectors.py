@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from pipelines.comparing.plan import RANDOM, SELECTORS
+from pipelines.recipe_file import parse_yaml
 from pipelines.registry import stage_class, stage_names
 from schemas.errors import RecipeError, nearest
 from stages.contract import DECIDES, IntArray
@@ -103,7 +104,7 @@ def _draws(stage: str, params: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> tuple[Entry, ...]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"selector {path}: cannot be read: {error}") from error
     entries = document.get("stages") if isinstance(document, dict) else document
