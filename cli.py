@@ -32,10 +32,11 @@ from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store, store_root
 from pipelines.telemetry import observed
+from pipelines.tombstones import read_tombstones
 from reports import compare_command
 from reports.commands import Directory, Json, either, print_json, show
 from reports.commands import app as reading
-from schemas.errors import CuratrixError
+from schemas.errors import CuratrixError, RecipeError
 from stages.text import On
 
 app = typer.Typer(
@@ -93,7 +94,7 @@ def run(
     else:
         show(reports.funnel_view(target))
         Console(stderr=True).print(
-            f'\nwritten to {place}; next: curate sql {place} "FROM why LIMIT 5"', highlight=False
+            f'\nwritten to {place}; next: curate sql {place} "FROM why LIMIT 5"', highlight=False, markup=False
         )
 
 
@@ -223,9 +224,9 @@ def forget(
     as_json: Json = False,
 ) -> None:
     """Remove records for good: from runs, the store, its journals, and every later run. What went is written down."""
-    stores = [open_store(str(store.resolve()), Path())] if store else stores_of(directories)
+    stores = [_store_there(store)] if store else stores_of(directories)
     hashes = reports.contents_meant(directories, record or [], match, [one.root for one in stores])
-    if dry_run or not hashes:
+    if dry_run or not (hashes or any(read_tombstones(one.root) for one in stores)):
         result: dict[str, Any] = {"contents": len(hashes), "removed": None}
     else:
         result = {"contents": len(hashes)}
@@ -268,7 +269,7 @@ def doctor(as_json: Json = False) -> None:
 @store_app.command("ls", epilog="Example: `curate store ls`")
 def store_ls(store: StorePath = None, as_json: Json = False) -> None:
     """Show sizes per stage and when each was last used."""
-    opened = open_store(str(store.resolve()) if store else None, Path())
+    opened = _store_there(store)
     found = reports.store_entries(str(opened.root), opened.entries())
     print_json(found) if as_json else show(reports.store_view(found))
 
@@ -281,9 +282,15 @@ def store_gc(
     as_json: Json = False,
 ) -> None:
     """Free what no run of the last N days used."""
-    opened = open_store(str(store.resolve()) if store else None, Path())
+    opened = _store_there(store)
     found = reports.store_entries(str(opened.root), opened.collect(days, dry_run))
     print_json(found) if as_json else show(reports.store_view(found, "would free" if dry_run else "freed"))
+
+
+def _store_there(store: Path | None) -> Store:
+    if store is not None and not store.is_dir():
+        raise RecipeError(f"--store {store}: there is no such folder")
+    return Store(store.resolve() if store else store_root(None, Path()))
 
 
 def main() -> None:
@@ -299,6 +306,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _plain(error: Exception) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from schemas.adapters.io_tests import read_tests
+from schemas.adapters.io_tests import decoded, read_tests
 from stages.sandbox import Limits, Sandbox, default_workers
 from stages.sandbox.closing import Closing
 from stages.verify import Verdict, verify_code
@@ -125,26 +125,47 @@ def record_of(ground_truth: Any, extra: Any = None) -> dict[str, Any]:
     open-r1's `{"language", "test_cases"}`. Raises BadRow for tests of any other shape.
     """
     value = json.loads(ground_truth) if isinstance(ground_truth, str) else ground_truth
-    more = {key: extra[key] for key in _COLUMNS if isinstance(extra, Mapping) and extra.get(key) is not None}
+    given = extra if isinstance(extra, Mapping) else {}
+    more = {key: given[key] for key in _COLUMNS if given.get(key) is not None}
     if isinstance(value, Mapping) and "test_cases" in value:
         more.setdefault("language", value.get("language") or "python")
         value = value["test_cases"]
-    if isinstance(value, Mapping):
-        return {**more, **(_from_columns(value) if "inputs" in value else value)}
+    if isinstance(value, Mapping) and "inputs" not in value:
+        return {**more, **value}
     found = read_tests(value, "ground_truth")
-    return {**more, "tests": found.tests, "test_type": found.test_type, "entry_point": found.entry_point}
+    entry = found.entry_point or more.get("entry_point") or _named_function(value)
+    more |= {"tests": found.tests, "test_type": found.test_type, "entry_point": entry}
+    if found.entry_point and isinstance(value, Mapping):
+        more |= _calls(value.get("inputs"), value.get("outputs"), told="judge" in given)
+    return more
 
 
-def _from_columns(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Tests from `inputs` and `outputs`: values where there is a function's name, text otherwise."""
-    name = value.get("fn_name") or None
+def _named_function(cases: Any) -> str | None:
+    """The function that LiveCodeBench names in the metadata of its cases."""
+    for case in cases if isinstance(cases, list) else ():
+        about = decoded(case.get("metadata"), "metadata") if isinstance(case, Mapping) else None
+        if isinstance(about, Mapping) and about.get("func_name"):
+            return str(about["func_name"])
+    return None
 
-    def written(item: Any) -> str:
-        return item if isinstance(item, str) and not name else json.dumps(item)
 
-    pairs = zip(value["inputs"], value["outputs"], strict=True)
-    tests = [{"input": written(given), "output": written(wanted)} for given, wanted in pairs]
-    return {"tests": tests, "test_type": "functional" if name else "stdio", "entry_point": name}
+def _calls(inputs: Any, outputs: Any, told: bool) -> dict[str, Any]:
+    """Calls as APPS and TACO keep them: results lie in lists of one, or do not; `told`: the row says which itself."""
+    if not isinstance(inputs, list) or not isinstance(outputs, list):
+        return {}
+    tests = {"tests": [_call(*pair) for pair in zip(inputs, outputs, strict=True)]}
+    wrapped = all(isinstance(wanted, list) and len(wanted) == 1 for wanted in outputs)
+    return {**tests, "judge": {"output_may_be_wrapped": True}} if wrapped and not told else tests
+
+
+def _call(given: Any, wanted: Any) -> dict[str, str]:
+    """Arguments that are text are JSON already (a list, or one value per line), and so is their result if it is text;
+    beside arguments that are a list, text is the result itself."""
+    written = isinstance(given, str)
+    return {
+        "input": given if written else json.dumps(given),
+        "output": wanted if written and isinstance(wanted, str) else json.dumps(wanted),
+    }
 
 
 def trl_reward(reward: CodeReward) -> Callable[..., list[float]]:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.export import plan_export, write_shard
+from pipelines.executor import Executor
+from pipelines.export import plan_export, write_data
 from pipelines.ids import Ids, Index, from_hex, join
 from pipelines.pool import RunPool
 from pipelines.publish import current_manifest
@@ -18,7 +19,7 @@ from schemas.lineage import DATA
 DELTA = "delta"
 
 
-def write_delta(pool: RunPool, recipe: Recipe, out: Path, folder: Path) -> dict[str, Any]:
+def write_delta(pool: RunPool, recipe: Recipe, out: Path, folder: Path, executor: Executor) -> dict[str, Any]:
     """Write `delta/` beside `data/`, in the same shape; returns its rows per split and the run it starts from.
 
     Everything is new where `out` holds no finished run.
@@ -27,7 +28,9 @@ def write_delta(pool: RunPool, recipe: Recipe, out: Path, folder: Path) -> dict[
     rows = pool.global_rows()
     new = Index(_contents(out) if before else join([])).find(pool.content_hashes[rows]) < 0
     plan = plan_export(pool, rows[np.asarray(new)], recipe.export, recipe.seed, folder / DELTA)
-    splits = {name: sum(write_shard(task) for task in tasks) for name, tasks in plan.items()}
+    for _ in write_data(plan, folder / DELTA, executor):
+        pass
+    splits = {name: sum(len(piece) for task in tasks for _, piece in task.pieces) for name, tasks in plan.items()}
     return {"splits": splits, "since": before["run_fingerprint"] if before else None}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.executor import Executor
 from pipelines.files import ROW_GROUP, table_writer
@@ -61,22 +62,31 @@ def split_of(hashes: Ids, splits: Mapping[Any, float], seed: int) -> IntArray:
     return np.where(number > len(splits), 0, number).astype(np.int64)
 
 
-def write_data(plan: dict[str, list[ShardTask]], executor: Executor) -> Iterator[int]:
-    """Write the files that are not there yet; yields the rows of each file as it is done."""
+def write_data(plan: dict[str, list[ShardTask]], folder: Path, executor: Executor) -> Iterator[int]:
+    """Write the files of `folder` that are not there yet; yields the rows of each file as it is done."""
     tasks = [task for shards in plan.values() for task in shards]
+    for path in {*folder.glob("*.parquet")} - {task.path for task in tasks}:
+        path.unlink()  # of an interrupted attempt that kept another number of rows
     yield from executor.map(write_shard, tasks)
 
 
 def write_shard(task: ShardTask) -> int:
-    """Write one file and return its rows. A file that is there is whole, so it is left alone."""
+    """Write one file and return its rows. A file that is there is whole; it is left alone if it has these records."""
     rows = sum(len(piece) for _, piece in task.pieces)
-    if task.path.exists():
+    if task.path.exists() and _holds(task):
         return rows
     with table_writer(task.path, RECORD, bloom="record_id") as writer:
         for part, piece in task.pieces:
             for start in range(0, len(piece), ROW_GROUP):
                 writer.write(_formatted(part.read(RECORD.names, piece[start : start + ROW_GROUP]), task.format))
     return rows
+
+
+def _holds(task: ShardTask) -> bool:
+    """Whether the file was made for the same records: an interrupted attempt may have kept others."""
+    names = ["record_id", "content_hash"]
+    wanted = pa.concat_tables([part.read(names, piece) for part, piece in task.pieces])
+    return bool(pq.read_table(task.path, columns=names).cast(wanted.schema).equals(wanted))
 
 
 def _formatted(table: pa.Table, name: str) -> pa.Table:

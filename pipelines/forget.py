@@ -23,7 +23,7 @@ from pipelines.manifest import file_entries
 from pipelines.publish import current_manifest, locked
 from pipelines.run import Documents
 from pipelines.store import Store, open_store
-from pipelines.tombstones import REASON, add_tombstones, contained
+from pipelines.tombstones import REASON, add_tombstones, contained, read_tombstones
 from schemas.errors import RecipeError
 from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, QUARANTINE_DIR, REWRITES_DIR, SCORES_DIR
 
@@ -60,8 +60,9 @@ def stores_of(directories: Sequence[Path]) -> list[Store]:
 def forget(removal: Removal, directories: Sequence[Path], stores: Sequence[Store], documents: Documents) -> Removed:
     """Remove contents from runs and from stores, and remember them so that no later run takes them in.
 
-    The stores remember first: an interrupted removal is finished by the same command. Decisions stay, without their
-    particulars; texts, rewrites and scores go, and what a stage that failed left of them in quarantine.
+    The stores remember first, and all that they remember goes: an interrupted removal is finished by the next one, and
+    a run that was not named in an earlier one catches up. Decisions stay, without their particulars; texts, rewrites
+    and scores go, and what a stage that failed left of them in quarantine.
 
     Raises:
         RecipeError: if a directory is no finished run.
@@ -71,7 +72,10 @@ def forget(removal: Removal, directories: Sequence[Path], stores: Sequence[Store
         _manifest(directory)
     for store in stores:
         add_tombstones(store.root, removal.hashes, removal.reason)
-    datasets = {str(directory): _forget_run(directory, removal, documents) for directory in directories}
+    known = removal.hashes.union(*(read_tombstones(store.root) for store in stores))
+    removal = Removal(known, removal.reason)
+    copies = [path.parent for store in stores for path in sorted(store.root.glob(f"outputs/*/{MANIFEST}"))]
+    datasets = {str(each): _forget_run(each, removal, documents) for each in [*directories, *copies]}
     counts = [_forget_stored(store.root, removal) for store in stores]
     return Removed(datasets, *map(sum, zip(*counts, strict=True)))
 

@@ -123,9 +123,14 @@ def drops_only(folder: Path) -> None:
         if keep.all():
             path.unlink()
         elif keep.any():
-            with pq.ParquetFile(path) as file, table_writer(path, file.schema_arrow, bloom="record_id") as writer:
-                for batch in file.iter_batches():
-                    writer.write(pa.Table.from_batches([batch.filter(pc.invert(batch["keep"]))]))
+            with pq.ParquetFile(path) as file:
+                # without its fingerprint: a run that goes on after this decides again
+                notes = {key: note for key, note in file.schema_arrow.metadata.items() if key != _FINGERPRINT}
+                schema = file.schema_arrow.with_metadata(notes)
+                with table_writer(path, schema, bloom="record_id") as writer:
+                    for batch in file.iter_batches():
+                        dropped = batch.filter(pc.invert(batch["keep"]))
+                        writer.write(pa.Table.from_batches([dropped]).cast(schema))
 
 
 def _outcome(decisions: Decisions, ids: Ids, rows: slice) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Source(BaseModel):
     adapter: str = Field("auto", description="How rows are understood; `auto` looks at the rows.")
     mapping: dict[str, str] = Field({}, description="Canonical column -> dotted path in the source row, by hand.")
     licence: str | None = Field(None, description="Licence, for the dataset card.")
-    max_row_mb: float = Field(64, gt=0, description="Larger rows go to quarantine.")
+    max_row_mb: float = Field(64, gt=0, allow_inf_nan=False, description="Larger rows go to quarantine.")
 
     @model_validator(mode="after")
     def _one_input(self) -> Source:
@@ -83,7 +83,7 @@ class Export(BaseModel):
     also: tuple[Annotated[Shape, BeforeValidator(_shape)], ...] = Field(
         (), description="Other shapes to write to exports/<format>: names as `verl`, or {to: tokens, tokenizer: PATH}."
     )
-    rows_per_file: int = Field(100_000, gt=0, description="Rows per Parquet file of data/.")
+    rows_per_file: int = Field(100_000, gt=0, le=2**31, description="Rows per Parquet file of data/.")
 
     @model_validator(mode="after")
     def _shares(self) -> Export:
@@ -108,7 +108,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: str = "dataset"
-    seed: int = Field(0, description="Seed of everything that chooses; stages may override it.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything that chooses; stages may override it.")
     sources: tuple[Source, ...] = Field(min_length=1)
     stages: tuple[StageUse, ...] = ()
     export: Export = Export()

@@ -89,6 +89,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         lines = _Lines(str(path), yaml.compose(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path}: an alias refers to itself, or values are nested too deeply") from error
     if not isinstance(document, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with the key 'sources'")
     for item in overrides:
@@ -203,9 +205,16 @@ def _override(document: dict[str, Any], item: str) -> None:
     parts = path.split(".")
     for part, following in zip(parts, [*parts[1:], None], strict=True):
         if following is None:
-            _assign(target, part, yaml.load(text, Loader=_Loader), item)
+            _assign(target, part, _value(text, item), item)
         else:
             target = _step(target, part, item)
+
+
+def _value(text: str, item: str) -> Any:
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {item}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _step(target: Any, part: str, item: str) -> Any:

@@ -34,6 +34,8 @@ def redecide(directory: Path, overrides: Sequence[str], settings: Settings, writ
     manifest = current_manifest(directory)
     if manifest is None:
         raise RecipeError(f"{directory} is not a finished run: it has no manifest.json")
+    if reads := [item for item in overrides if item.partition(".")[0].partition("=")[0].strip() == "sources"]:
+        raise RecipeError(f"--set {reads[0]}: redecide reads no sources; change the recipe and run it")
     recipe = override_recipe(manifest["recipe"], overrides, Path(manifest["recipe_folder"]))
     for use in recipe.stages:
         use.stage.check()

@@ -97,6 +97,7 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
     if done is not None and done["run_fingerprint"] == name and _complete(settings.out, done):
         settings.reporter.start("run")
         settings.reporter.finish("nothing to do: this directory already holds the result of this very run")
+        settings.store.renew_use(name)
         _export_also(recipe, done, settings)
         return done
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
@@ -112,11 +113,11 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         reporter.begin([INGEST, *(use.label for use in recipe.stages), "export"])
         try:
             manifest = execute(job, lambda: _take_in(job, units))
-            _export_also(recipe, manifest, settings)
-            return manifest
         except BaseException as error:
             reporter.fail(error)
             raise
+        _export_also(recipe, manifest, settings)
+        return manifest
 
 
 def _export_also(recipe: Recipe, manifest: Mapping[str, Any], settings: Settings) -> None:
@@ -144,7 +145,9 @@ def run_fingerprint(recipe: Recipe, units: Sequence[Unit], extras: ExtraUnits, r
         for use in recipe.stages
     ]
     inputs = {label: [unit.key for group in roles.values() for unit in group] for label, roles in extras.items()}
-    plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage"})
+    gates = {"max_quarantine", "max_source_loss"}
+    plain = recipe.model_dump(mode="json", include={"name", "seed", "export", "lineage", *gates})
+    plain["licences"] = [source.licence for source in recipe.sources]
     del plain["export"]["also"]  # written beside the run, from the run
     plain |= {"removed": removed} if removed else {}
     return fingerprint(
@@ -158,6 +161,7 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     step = job.settings.step
     taken = step(INGEST, read)
     job.used.extend(folder for extra in job.extras.values() for folder in extra.folders)
+    job.settings.store.record_use(job.name, job.used)
     check_quarantine(taken, {}, job.recipe.max_quarantine)
     pool = open_pool(taken)
     gone = bury(pool, job.settings.store.root)
@@ -167,7 +171,7 @@ def execute(job: Job, read: Callable[[], list[Taken]], write: bool = True) -> di
     _decide_ingest(job, pool, gone)
     entries = [*_ingest_entry(pool, gone), *_run_stages(job, pool, taken)]
     splits = step("export", lambda: _export(job, pool)) if write else {}
-    delta = write_delta(pool, job.recipe, job.settings.out, job.folder) if write and job.recipe.export.delta else None
+    delta = _delta(job, pool) if write and job.recipe.export.delta else None
     if job.recipe.lineage == "drops":
         drops_only(job.folder / "lineage/decisions")
     manifest = _manifest(job, taken, entries, splits, started)
@@ -237,6 +241,7 @@ def _run_stages(job: Job, pool: RunPool, taken: Sequence[Taken]) -> list[dict[st
         outcome = job.settings.step(use.label, partial(_run_stage, use, pool, context))
         entries.append(stage_entry(outcome, use.stage.model_dump(mode="json"), time.monotonic() - since))
         quarantined.update(outcome.quarantined)
+        job.settings.store.record_use(job.name, job.used)
         check_quarantine(taken, quarantined, job.recipe.max_quarantine)
     check_losses(before, _per_source(pool), job.recipe.max_source_loss)
     return entries
@@ -271,7 +276,7 @@ def _export(job: Job, pool: RunPool) -> dict[str, int]:
     since = time.monotonic()
     job.reporter.start("export", len(pool))
     plan = plan_export(pool, pool.global_rows(), job.recipe.export, job.recipe.seed, job.folder / "data")
-    for rows in write_data(plan, job.settings.executor):
+    for rows in write_data(plan, job.folder / "data", job.settings.executor):
         job.reporter.advance(rows)
     splits = {name: sum(len(piece) for shard in shards for _, piece in shard.pieces) for name, shards in plan.items()}
     job.timings["export"] = round(time.monotonic() - since, 3)
@@ -279,6 +284,10 @@ def _export(job: Job, pool: RunPool) -> dict[str, int]:
     if not splits:
         job.reporter.warn("every row was dropped: data/ is empty; `curate funnel` shows where they went")
     return splits
+
+
+def _delta(job: Job, pool: RunPool) -> dict[str, Any]:
+    return write_delta(pool, job.recipe, job.settings.out, job.folder, job.settings.executor)
 
 
 def _manifest(

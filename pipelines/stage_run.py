@@ -94,8 +94,9 @@ def _quarantine(use: StageUse, pool: RunPool, failures: list[tuple[int, Failure]
         source = pool.parts[int(np.searchsorted(pool.starts, row, side="right")) - 1].source
         rows.append(_quarantine_row(use.label, pool.record_ids[row : row + 1], source, failure))
         pool.alive[row] = False
+    path = folder / "quarantine" / decisions_file(use.position, use.label)
+    path.unlink(missing_ok=True)  # of an interrupted attempt, in which other rows may have failed
     if rows:
-        path = folder / "quarantine" / decisions_file(use.position, use.label)
         write_table(path, pa.Table.from_pylist(rows, schema=QUARANTINE), level=3)
     return _count(row["source"] for row in rows)
 

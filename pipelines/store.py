@@ -86,6 +86,12 @@ class Store:
         names = sorted({str(path.relative_to(self.root)) for path in used})
         write_json(self.root / "runs" / f"{run}.json", {"time": time.time(), "used": names})
 
+    def renew_use(self, run: str) -> None:
+        """Note that what a run used is still wanted."""
+        path = self.root / "runs" / f"{run}.json"
+        if path.exists():
+            write_json(path, {**read_json(path), "time": time.time()})
+
     def entries(self) -> list[Entry]:
         """Everything stored, largest first."""
         last_used = self._last_used()
@@ -256,9 +262,11 @@ def _ids_of(path: Path) -> Ids:
 
 
 def store_root(setting: str | None, base: Path) -> Path:
-    """The folder a recipe names, else CURATRIX_STORE, else that in the user's cache."""
-    chosen = setting or os.environ.get("CURATRIX_STORE")
-    return Path(base, chosen) if chosen else platformdirs.user_cache_path("curatrix") / "store"
+    """The folder a recipe names (relative to `base`), else CURATRIX_STORE, else that in the user's cache."""
+    chosen = os.environ.get("CURATRIX_STORE")
+    if setting:
+        return Path(base, setting)
+    return Path(chosen).absolute() if chosen else platformdirs.user_cache_path("curatrix") / "store"
 
 
 def open_store(setting: str | None, base: Path) -> Store:

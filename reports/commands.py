@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import orjson
 import typer
 from rich.console import Console
 
 import reports
 from pipelines.files import write_bytes
 from pipelines.remote import fetch, is_remote
+
+_INDENTED = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
 
 app = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
@@ -132,5 +134,4 @@ def show(view: Any) -> None:
 
 def print_json(value: Any) -> None:
     """Print plain values as indented JSON on stdout."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-    sys.stdout.write("\n")
+    sys.stdout.write(orjson.dumps(value, default=str, option=_INDENTED).decode() + "\n")  # NaN is null

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from pipelines.files import write_bytes
 from pipelines.progress import reporter_for_terminal
 from pipelines.run import Settings
 from pipelines.store import open_store
+from reports.commands import print_json
 from reports.documents import documents
 from schemas.errors import RecipeError
 
@@ -59,8 +59,7 @@ def command(
 
     found = run(comparison(document, overrides or ()), out, workers, store)
     if as_json:
-        json.dump(found.to_dict(), sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(found.to_dict())
         return
     from reports.compare_view import render
 

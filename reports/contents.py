@@ -13,18 +13,20 @@ from rich.text import Text
 from reports.catalog import Catalog, connect
 from reports.gate import only_reads
 from schemas.errors import RecipeError
+from schemas.lineage import DATA
 
 
 def contents_meant(
     directories: Sequence[Path], records: Sequence[str], condition: str | None, stores: Sequence[Path]
 ) -> frozenset[str]:
-    """Hashes of every content of some records (each in at least one of the runs), and of what a condition matches.
+    """Hashes of every content of some records (each in at least one of the runs), and of what a condition matches in
+    the stores and in the runs' data.
 
     Raises RecipeError if neither is given, or a record is in none of the runs.
     """
     if not records and condition is None:
         raise RecipeError("say what to forget: --id RECORD_ID, or --match with a SQL condition")
-    found = [contents_where(store, condition) for store in stores] if condition is not None else []
+    found = [contents_where(place, condition) for place in (*stores, *directories)] if condition is not None else []
     return frozenset[str]().union(*found, *(_anywhere(directories, record) for record in records))
 
 
@@ -71,12 +73,13 @@ def _ids(catalog: Catalog, record: str) -> list[str]:
     return [row[0] for row in catalog.sql(query, [record.lower(), record]).fetchall()]
 
 
-def contents_where(store: Path, condition: str) -> frozenset[str]:
-    """Hashes of every stored content for which a SQL condition on record columns holds, e.g. `text ILIKE '%@x.org%'`.
+def contents_where(place: Path, condition: str) -> frozenset[str]:
+    """Hashes of every content of a store, or of a run's data, for which a SQL condition on record columns holds, e.g.
+    `text ILIKE '%@x.org%'`.
 
     Raises RecipeError for a condition that is none.
     """
-    files = _parts(store)
+    files = _parts(place)
     if not files:
         return frozenset()
     connection = duckdb.connect(config={"enable_external_access": True})
@@ -91,5 +94,6 @@ def contents_where(store: Path, condition: str) -> frozenset[str]:
         connection.close()
 
 
-def _parts(store: Path) -> Sequence[str]:
-    return [str(path) for pattern in ("pool/*/part-*.parquet", "derived/*/*.parquet") for path in store.glob(pattern)]
+def _parts(place: Path) -> Sequence[str]:
+    patterns = ("pool/*/part-*.parquet", "derived/*/*.parquet", f"{DATA}/*.parquet")
+    return [str(path) for pattern in patterns for path in sorted(place.glob(pattern))]

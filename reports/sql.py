@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +34,18 @@ def query(directory: Path, sql: str) -> pa.Table:
     """
     with connect(directory) as catalog:
         try:
-            return catalog.arrow(sql)
+            return _unique(catalog.arrow(sql))
         except duckdb.Error as error:
             raise _explained(catalog, sql, error) from error
+
+
+def _unique(result: pa.Table) -> pa.Table:
+    """Columns of one name (joins have them) as `name`, `name_1`, ...: rows are objects to most readers."""
+    names: list[str] = []
+    for name in result.column_names:
+        free = (f"{name}_{k}" if k else name for k in count())
+        names.append(next(one for one in free if one not in names and (one == name or one not in result.column_names)))
+    return result.rename_columns(names)
 
 
 def to_table(result: pa.Table, limit: int = 40, width: int = 200) -> Table:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from schemas.errors import RecipeError
 from schemas.room import filled
 from stages.contract import DECIDES, REASONS, BoolArray, Decisions, RecipePath, RunsIn, Scores, Stage, State
+from stages.fences import FENCE_LINE, left_open
 from stages.text import TEXT_COLUMNS, On, render
 
 Unit = Literal["chars", "words", "tokens"]
@@ -27,7 +28,6 @@ UNITS: Final[tuple[Unit, ...]] = ("chars", "words", "tokens")
 _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _CHARACTER: Final = rf"[{_UNSPACED}]"
 _WORD: Final = rf"(?:[^\P{{L}}{_UNSPACED}]|[^\P{{N}}{_UNSPACED}]|[^\P{{M}}{_UNSPACED}]|_)+"
-_FENCE: Final = r"(?m)^ {0,3}```"
 
 
 class _Limit(NamedTuple):
@@ -51,6 +51,7 @@ class Length(Stage):
     """
 
     name: ClassVar[str] = "length"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "tokenizers")
@@ -173,9 +174,17 @@ def tokenizer_file(path: str) -> Path:
 
 def is_truncated(texts: pa.StringArray) -> pa.BooleanArray:
     """Whether a text leaves a code fence or a `<think>` block open."""
-    fences = pc.count_substring_regex(texts, _FENCE)
     thinks = pc.subtract(pc.count_substring(texts, "<think>"), pc.count_substring(texts, "</think>"))
-    return pc.or_(pc.equal(pc.bit_wise_and(fences, 1), 1), pc.greater(thinks, 0))
+    return pc.or_(_left_open(texts), pc.greater(thinks, 0))
+
+
+def _left_open(texts: pa.StringArray) -> pa.BooleanArray:
+    """`left_open` of every text; only those with an odd number of fences are taken apart."""
+    odd = pc.equal(pc.bit_wise_and(pc.count_substring_regex(texts, FENCE_LINE), 1), 1)
+    found = odd.to_numpy(zero_copy_only=False).astype(object)
+    rows = np.flatnonzero(pc.fill_null(odd, False))
+    found[rows] = [left_open(text) for text in texts.take(pa.array(rows)).to_pylist()]
+    return pa.array(found, pa.bool_())
 
 
 def _lengths(batch: pa.RecordBatch, unit: Unit) -> Floats:

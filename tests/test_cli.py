@@ -87,6 +87,36 @@ def test_redecide_answers_from_stored_scores(demo: Path) -> None:
     assert "min_tests" in differences.stdout
 
 
+def test_redecide_reads_no_sources(demo: Path) -> None:
+    done = curate("redecide", demo / "dataset", "--set", "sources.0.path=elsewhere", store=demo / "store")
+    assert done.returncode == 2
+    assert "redecide reads no sources" in done.stderr
+
+
+def test_places_with_brackets_and_places_that_cannot_be(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(3))
+    recipe = write_recipe(tmp_path, stages=["length"])
+    done = curate("run", recipe, "--out", tmp_path / "o[/v2]", store=tmp_path / "store")
+    assert done.returncode == 0, done.stderr
+    assert f"written to {tmp_path}/o[/v2]" in done.stderr
+    done = curate("run", recipe, "--out", tmp_path / "rows.jsonl/x", store=tmp_path / "store")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "rows.jsonl" in done.stderr
+
+
+def test_a_store_is_found_from_where_the_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipes").mkdir()
+    write_jsonl(tmp_path / "recipes/rows.jsonl", alpaca_rows(3))
+    recipe = write_recipe(tmp_path / "recipes", stages=["length"])
+    monkeypatch.chdir(tmp_path)
+    assert curate("run", recipe, "--out", tmp_path / "out", store=Path("store")).returncode == 0
+    assert (tmp_path / "store/pool").is_dir()
+    wrong = curate("store", "ls", "--store", tmp_path / "typo")
+    assert wrong.returncode == 2
+    assert not (tmp_path / "typo").exists()
+
+
 def test_plan_touches_nothing(demo: Path, tmp_path: Path) -> None:
     fresh = curate("plan", demo / "example/recipe.yaml", "--json", store=tmp_path / "store")
     assert fresh.returncode == 0, fresh.stderr

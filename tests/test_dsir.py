@@ -21,13 +21,23 @@ from stages.contract import Decisions
 from stages.dsir import ngrams
 from stages.dsir.ngrams import ngram_column
 from stages.dsir.stage import Dsir
+from stages.dsir.weights import weighted_counts
 from stages.zipfit.ranking import tie_breaker
 
 CODE = ["def f(x): return x + 1", "for i in range(10): print(i)", "def g(n): return n * 2"]
 PROSE = ["The cat sat on the mat.", "It was a dark and stormy night.", "She sold sea shells by the sea shore."]
 
 
-FILES: dict[str, list[str | None]] = {"t": list(CODE), "none": ["", None]}
+FILES: dict[str, list[str | None]] = {
+    "t": list(CODE),
+    "none": ["", None],
+    "prose": [*PROSE, None],
+    "both": CODE + PROSE,
+    "more code": CODE * 3 + PROSE,
+    "code twice": CODE * 2,
+    "line": CODE[:1],
+    "line as often": CODE[:1] * 3 + PROSE,
+}
 
 
 def run(stage: Dsir, table: pa.Table, batch_size: int = 1000) -> Decisions:
@@ -76,6 +86,33 @@ def test_weights_follow_the_formula(laplace: float) -> None:
     mean = run(Dsir(target=("t",), keep=3, normalise="per_token", laplace=laplace), table)
     grams = [plain_counts(text, 10_000).sum() for text in CODE + PROSE]
     assert mean.score == pytest.approx(decided.score / np.array(grams), abs=1e-6)
+
+
+@pytest.mark.parametrize("normalise", ["sum", "per_token"])
+@pytest.mark.parametrize(
+    ("sets", "file"),
+    [
+        (["t", "prose"], "both"),
+        ([{"path": "t", "weight": 3}, "prose"], "more code"),
+        ([{"path": "t", "weight": 0.75}, {"path": "prose", "weight": 0.25}], "more code"),
+        ([{"path": "code twice", "weight": 3}, "prose"], "more code"),  # whatever its number of rows
+        (["line", "prose"], "line as often"),
+        ([{"path": "line", "weight": 7}], "line"),
+    ],
+)
+def test_a_weight_is_the_share_of_a_set_in_the_target(normalise: str, sets: list[object], file: str) -> None:
+    """As if its rows were repeated until they have that share of all target rows."""
+    table = records([{"text": text} for text in CODE + PROSE])
+    weighted = run(Dsir(target=sets, keep=3, choose="top", normalise=normalise), table)
+    repeated = run(Dsir(target=(file,), keep=3, choose="top", normalise=normalise), table)
+    assert weighted.score == pytest.approx(repeated.score, abs=1e-9)
+    assert weighted.keep.tolist() == repeated.keep.tolist()
+
+
+def test_rows_of_equal_weight_count_exactly_once() -> None:
+    column, _ = ngram_column(CODE * 49)
+    expected = sum(plain_counts(text, 10_000) for text in CODE * 49)
+    assert weighted_counts(column, np.full(147, 1 / 147), 10_000).tolist() == expected.tolist()
 
 
 def test_draws_follow_the_seed_and_not_the_order() -> None:

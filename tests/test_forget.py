@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,37 @@ def test_the_store_of_the_recipe_and_the_data_of_runs_with_little_lineage(tmp_pa
     write_jsonl(tmp_path / "rows.jsonl", [*rows, *alpaca_rows(1, seed=9)])
     _curate(tmp_path, "run", str(recipe), "--out", str(tmp_path / "out"))
     assert _everywhere(tmp_path / "out") == []
+
+
+def test_a_run_that_was_not_named_before_catches_up(place: Path) -> None:
+    match = ("--match", "completion LIKE '%Rivertown%'", "--json")
+    _curate(place, "forget", str(place / "monday"), *match)
+    assert _everywhere(place / "tuesday")
+    _curate(place, "forget", str(place / "tuesday"), *match)
+    assert _everywhere(place / "tuesday") == []
+
+
+def test_a_match_is_found_in_a_run_whose_store_is_empty(place: Path) -> None:
+    shutil.rmtree(place / "store/pool")
+    done = _curate(place, "forget", str(place / "monday"), "--match", "completion LIKE '%Rivertown%'", "--json")
+    assert json.loads(done.stdout)["removed"]["datasets"] == {str(place / "monday"): 1}
+    assert _everywhere(place / "monday") == []
+
+
+def test_a_removal_that_stopped_within_the_store_is_finished(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = contents_where(place / "store", "completion LIKE '%Rivertown%'")
+    runs, store = [place / "monday", place / "tuesday"], Store(place / "store")
+
+    def breaking(folder: Path) -> list[Path]:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipelines.forget._score_files", breaking)  # the records are blank by then
+        with pytest.raises(OSError, match="no space"):
+            forget(Removal(hashes, "x"), runs, [store], reports.documents)
+    assert _everywhere(place / "store")
+    _curate(place, "forget", *map(str, runs), "--match", "completion LIKE '%Rivertown%'")
+    assert _everywhere(place / "store") == []
 
 
 def test_only_finished_runs(place: Path) -> None:

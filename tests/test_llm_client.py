@@ -304,6 +304,16 @@ def test_a_budget_stops_cleanly_and_keeps_everything(budget: Budget, tmp_path: P
         assert max(server.seen.answered.values()) == 1
 
 
+@pytest.mark.parametrize("budget", [Budget(requests=3), Budget(requests=3, tokens=10**6)])
+def test_requests_that_fail_use_up_the_budget_once_each(budget: Budget) -> None:
+    with serving(Plan(script=("500",))) as server:
+        end = endpoint(server, concurrency=1, max_attempts=2)
+        found, usage = answers(end, [ask(number) for number in range(8)], budget=budget)
+    assert [one.kind for one in found if isinstance(one, NoReply)] == ["server_error"] * 3 + ["budget"] * 5
+    assert sorted(server.seen.received.values()) == [2, 2, 2]
+    assert usage.failed == {"server_error": 3, "budget": 5}
+
+
 def test_structured_output_falls_back_and_remembers() -> None:
     requests = [ask(number, json_schema=SCHEMA) for number in range(6)]
     for rejects, kind in (

@@ -146,6 +146,44 @@ def test_no_cluster_gives_more_than_its_cap() -> None:
         assert (np.bincount(arms[found.keep], minlength=len(sizes)) <= caps(sizes, 60, 600, 1.5)).all()
 
 
+def long_and_short(count: int) -> list[dict[str, Any]]:
+    """Rows of 9 words; one row in five says the same 30 times over, and is not as good."""
+    draw, topics = random.Random(0), [words.split() for words, _ in TOPICS.values()]
+    made = [" ".join(draw.choices(topics[number % 3], k=9)) for number in range(count)]
+    return [{"text": " ".join([text] * 30) if at % 5 == 0 else f"{text} good"} for at, text in enumerate(made)]
+
+
+def tokens_of(table: pa.Table) -> np.ndarray:
+    return np.array([len(text.split()) for text in table["text"].to_pylist()])
+
+
+@pytest.mark.parametrize("policy", ["quad", "full"])
+def test_a_cap_does_not_keep_short_rows_from_filling_a_token_budget(policy: str) -> None:
+    table = records(long_and_short(800))
+    found, _ = decided(stage(keep={"tokens": 2_000}, policy=policy, max_share=1.5), table)
+    assert found.detail is not None
+    words = tokens_of(table)
+    assert 2_000 - words.max() < words[found.keep].sum() <= 2_000
+    arms = np.array([json.loads(text)["arm"] for text in found.detail])
+    whole = np.bincount(arms, weights=words)
+    kept = np.bincount(arms[found.keep], weights=words[found.keep], minlength=len(whole))
+    assert (kept < np.ceil(1.5 * 2_000 * whole / whole.sum()) + words[found.keep].max()).all()
+    assert not any("keep asks" in note for note in found.warnings)
+
+
+def test_a_token_budget_that_a_cap_leaves_unspent_is_said() -> None:
+    table = records(rows(300))
+    words = tokens_of(table)
+    made = stage(keep={"tokens": 3_000}, policy="positive_random", max_share=1.0)  # 100 of 300 rows are positive
+    found, _ = decided(made, table)
+    spent = words[found.keep].sum()
+    assert spent < words[np.arange(300) % 3 == 0].sum()
+    assert found.warnings[0] == f"quad: keep asks for 3,000 tokens, but rows with only {spent:,} can be kept"
+    free, _ = decided(stage(keep={"tokens": 3_000}, policy="positive_random", max_share=None), table)
+    assert free.keep.sum() == 100
+    assert not any("keep asks" in note for note in free.warnings)  # there is no more to be had
+
+
 def test_rows_without_text_or_influence_are_told_apart() -> None:
     given = [*rows(60), {"text": ""}, {"text": "  \n "}, {"text": None}, {"text": "odd oven dough butter good"}]
     found, _ = decided(stage(keep=64), records(given))

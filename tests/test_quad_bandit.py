@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.quad import bandit
-from stages.quad.bandit import Bandit, Moments, Neighbours, Purse, Selection, Tuning, _Arms, rank_within
+from stages.quad.bandit import Bandit, Moments, Neighbours, Purse, Selection, Tuning, _Arms, spent_before
 from stages.quad.clustering import caps, default_clusters, group, neighbours, shuffled
 from stages.zipfit.ranking import Quota
 
@@ -31,6 +31,7 @@ def play(
     cap: np.ndarray | None = None,
     most: int | None = None,
     tokens: tuple[np.ndarray, float] | None = None,
+    costs: np.ndarray | None = None,
 ) -> tuple[Selection, list[int]]:
     """Run the bandit over known influences; returns what it took and every row it asked for."""
     asked: list[int] = []
@@ -43,7 +44,8 @@ def play(
     sizes, limit = tokens if tokens is not None else (np.ones(n, np.int64), np.inf)
     caps_ = np.array([len(rows) for rows in rows_of]) if cap is None else cap
     purse = Purse(Quota(quota, limit), sizes)
-    found = Bandit(rows_of, near or alone(len(rows_of)), caps_, purse, tuning, n).run(
+    costs = np.ones(n, np.int64) if costs is None else costs
+    found = Bandit(rows_of, near or alone(len(rows_of)), caps_, purse, tuning, costs).run(
         influence, n if most is None else most
     )
     return found, asked
@@ -143,9 +145,11 @@ def test_moments_are_those_of_numpy() -> None:
     assert (moments.mean, moments.deviation) == pytest.approx((values.mean(), values.std()))
 
 
-def test_rank_within_counts_equal_groups() -> None:
-    assert rank_within(np.array([3, 1, 3, 3, 1, 0])).tolist() == [0, 0, 1, 2, 1, 0]
-    assert rank_within(np.empty(0, np.int64)).tolist() == []
+def test_spent_before_counts_within_groups() -> None:
+    groups, costs = np.array([3, 1, 3, 3, 1, 0]), np.array([5, 2, 1, 7, 4, 9])
+    assert spent_before(groups, np.ones(6, np.int64)).tolist() == [0, 0, 1, 2, 1, 0]
+    assert spent_before(groups, costs).tolist() == [0, 0, 5, 6, 2, 0]
+    assert spent_before(np.empty(0, np.int64), np.empty(0, np.int64)).tolist() == []
 
 
 @st.composite
@@ -184,6 +188,23 @@ def test_whatever_the_pool(
     )
     for rows, most_rows in zip(rows_of, cap, strict=True):
         assert (found.how[rows] > 0).sum() <= most_rows
+
+
+@settings(max_examples=100, deadline=None)
+@given(pools(), st.floats(1, 40), st.floats(1, 4))
+def test_caps_in_tokens(
+    case: tuple[np.ndarray, list[np.ndarray], Tuning, int, int], tokens: float, share: float
+) -> None:
+    values, rows_of, tuning, _, most = case
+    costs = np.arange(len(values)) % 7 + 1
+    cap = caps(np.array([costs[rows].sum() for rows in rows_of]), tokens, int(costs.sum()), share)
+    given = {"cap": cap, "tokens": (costs, tokens), "costs": costs, "most": most}
+    found, _ = play(values, rows_of, len(values), tuning, **given)
+    for rows, most_tokens in zip(rows_of, cap, strict=True):
+        taken = [row for row in found.order if row in rows]
+        assert costs[taken[:-1]].sum() < most_tokens or not taken  # the last row may go beyond the cap
+    if most == len(values) and not np.isnan(values).any() and found.open:
+        assert costs[found.order].sum() >= min(tokens, costs.sum())
 
 
 @settings(max_examples=60, deadline=None)

@@ -63,6 +63,9 @@ def test_environment_variables_are_used_but_not_written_down(tmp_path: Path, mon
         ("sources:\n  - {name: x}\n", 2, ["'path' or 'dataset'"]),
         ("sources:\n  - {name: x, path: a}\n  - {name: x, path: b}\n", 1, ["two sources are called 'x'"]),
         ("sources: []\n", 1, ["at least one source"]),
+        ("sources:\n  - {path: a, max_row_mb: .inf}\n", 2, ["max_row_mb", "finite"]),
+        ("sources:\n  - {path: a}\nseed: 18446744073709551616\n", 3, ["seed", "4294967296"]),
+        ("sources:\n  - {path: a}\nexport: {rows_per_file: 18446744073709551616}\n", 3, ["rows_per_file"]),
         ("sources:\n  - {path: a}\nexport: {splits: {validation: 2}}\n", 3, ["between 0 and 1"]),
         ("sources:\n  - {path: a}\nexport: {format: mesages}\n", 3, ["did you mean 'messages'"]),
         ("sources:\n  - {path: a}\nseed: 1\nseed: 2\n", 4, ["given twice"]),
@@ -82,13 +85,13 @@ def test_errors_name_the_line_and_the_nearest_choice(tmp_path: Path, text: str, 
         assert word in message
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a\n", "", "\x00"])
+@pytest.mark.parametrize("text", ["a: [", "- a\n", "", "\x00", "a: &x [*x]\nsources: *x\n"])
 def test_what_is_no_recipe_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     with pytest.raises(RecipeError, match=r"r\.yaml"):
         load_recipe(recipe(tmp_path, text))
 
 
-@pytest.mark.parametrize("item", ["stages.dedpu.threshold=1", "novalue", "name.x=1", "stages.9.dedup=1"])
+@pytest.mark.parametrize("item", ["stages.dedpu.threshold=1", "novalue", "name.x=1", "stages.9.dedup=1", "name=["])
 def test_wrong_overrides(tmp_path: Path, item: str) -> None:
     with pytest.raises(RecipeError, match=r"--set|unknown|string"):
         load_recipe(recipe(tmp_path, GOOD), [item])

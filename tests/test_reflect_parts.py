@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import RecipeError
+from stages.fences import Block, fenced
 from stages.reflect.checked import check_failure, keeps_instruction
-from stages.reflect.fences import Block, fenced
 from stages.reflect.finals import states
 from stages.reflect.gates import Gates, is_empty, refusal_of, similarity
 from stages.reflect.language import language_of, same_language

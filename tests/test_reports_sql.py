@@ -158,6 +158,14 @@ def test_csv(run: Path) -> None:
     assert rows[1] == ["1", 'a,"b"\nc', "", "[1,2]", '{"k":"v"}', "\\xff", "nan"]
 
 
+def test_columns_of_one_name_stay_apart(run: Path) -> None:
+    found = query(run, "SELECT 1 AS a, 2 AS a, 3 AS b, 4 AS a_1, 5 AS a")
+    assert found.column_names == ["a", "a_2", "b", "a_1", "a_3"]
+    assert found.to_pylist() == [{"a": 1, "a_2": 2, "b": 3, "a_1": 4, "a_3": 5}]
+    assert to_csv(found) == b"a,a_2,b,a_1,a_3\n1,2,3,4,5\n"
+    assert orjson.loads(to_jsonl(found)) == found.to_pylist()[0]
+
+
 def test_json_lines(run: Path) -> None:
     lines = to_jsonl(query(run, f"{MIXED} UNION ALL {MIXED}")).splitlines()
     assert len(lines) == 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.reward import CodeReward, compute_score, hardest, last_block, trl_reward
+from jobs.reward import CodeReward, compute_score, hardest, last_block, record_of, trl_reward
 from stages.sandbox import Limits
 
 DOUBLE = {"tests": [{"input": f"{n}\n", "output": f"{2 * n}\n"} for n in range(3)], "test_type": "stdio"}
@@ -87,3 +87,37 @@ def test_verl_signature() -> None:
     assert compute_score(data_source="x", solution_str=RIGHT, ground_truth=json.dumps(DOUBLE), extra_info={}) == 1.0
     pairs = json.dumps([{"input": "3\n", "output": "6\n"}])
     assert compute_score("x", RIGHT, pairs, {"index": 1}) == 1.0
+
+
+ADD = "```python\ndef add(a, b):\n    return a + b\n```"
+SUM = "```python\ninput()\nprint(sum(map(int, input().split())))\n```"
+JOIN = "```python\ndef add(a, b):\n    return f'{a}{b}'\n```"
+LCB = [{"input": "1\n2", "output": "3", "testtype": "functional", "metadata": {"func_name": "add"}}]
+
+
+@pytest.mark.parametrize(
+    ("truth", "extra", "right", "wrong"),
+    [
+        (LCB, {"entry_point": "add"}, ADD, ADD.replace("+", "-")),
+        (LCB, None, ADD, ADD.replace("+", "-")),
+        ([{**LCB[0], "metadata": '{"func_name": "add"}'}], None, ADD, ADD.replace("+", "-")),
+        ([{**LCB[0], "metadata": {}}], {"entry_point": "add"}, ADD, ADD.replace("+", "-")),
+        ({"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}, None, ADD, ADD.replace("+", "-")),
+        ({"inputs": ["[1, 2]"], "outputs": ["3"], "fn_name": "add"}, None, ADD, ADD.replace("+", "-")),
+        ({"inputs": [[1, 2]], "outputs": ["12"], "fn_name": "add"}, None, JOIN, ADD),  # a text, not a number
+        ({"inputs": [["2", "1 2"]], "outputs": [["3"]]}, None, SUM, SUM.replace("sum", "max")),
+    ],
+)
+def test_plain_test_data(reward: CodeReward, truth: Any, extra: Any, right: str, wrong: str) -> None:
+    for ground_truth in (truth, json.dumps(truth)):
+        record = record_of(ground_truth, extra)
+        assert (reward.score(record, right), reward.score(record, wrong)) == (1.0, 0.0)
+
+
+def test_a_row_that_tells_its_own_rules_wraps_no_results(reward: CodeReward) -> None:
+    """A function whose every result is a list of one: our exports name the judge, be it null."""
+    truth = {"inputs": [[1, 2]], "outputs": [[3]], "fn_name": "add"}
+    assert reward.score(record_of(truth, {"judge": None}), ADD) == 0.0
+    assert reward.score(record_of(truth, {"judge": None}), ADD.replace("a + b", "[a + b]")) == 1.0
+    mixed = {"inputs": [[1, 2], [3, 4]], "outputs": [[3], [7, 7]], "fn_name": "add"}
+    assert "judge" not in record_of(mixed)

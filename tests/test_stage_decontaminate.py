@@ -82,6 +82,37 @@ def test_every_text_of_a_record_is_searched(row: dict[str, Any], path: str) -> N
     assert found["path"] == path
 
 
+def chat(*asked: str) -> dict[str, Any]:
+    """A conversation with an answer to every question."""
+    turns = [({"role": "user", "content": text}, {"role": "assistant", "content": "Sure."}) for text in asked]
+    return {"kind": "sft", "messages": [turn for pair in turns for turn in pair]}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("Name seven rivers in southern Sweden today", "Now sort them by their length"),
+        ("Write a haiku about winter", "Make it funnier please", "Add one more line now"),
+        ("Name three rivers", "Sort them now"),
+    ],
+)
+def test_a_conversation_of_short_turns_is_found_in_its_copy(asked: tuple[str, ...]) -> None:
+    table = records([chat(*asked), chat(asked[0], "Thanks, that will do."), chat(asked[-1])])
+    decisions = run(stage(), table, items([chat(*asked)]))
+    assert outcome(decisions) == [False, True, True]
+    found = details(decisions)[0]
+    assert found is not None
+    assert found["path"] == "messages[user]"
+    assert "\n".join(asked)[found["start"] : found["stop"]] == found["text"] == "\n".join(asked)
+
+
+def test_a_question_within_one_of_several_turns_is_located_there() -> None:
+    decisions = run(stage(), records([chat(OTHER, f"Hello. {QUESTION}", "Thanks.")]), items([{"prompt": QUESTION}]))
+    found = details(decisions)[0]
+    assert found is not None
+    assert (found["path"], found["start"]) == ("messages[2].content", len("Hello. "))
+
+
 def test_the_share_is_of_the_items_words_and_the_threshold_decides() -> None:
     words = QUESTION.split()
     half = " ".join(words[: len(words) // 2])

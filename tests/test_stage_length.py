@@ -85,6 +85,12 @@ def test_missing_or_broken_tokenizer_fails_early(tmp_path: Path, content: str | 
         ("<think>a</think> b", False),
         ("<think>and then", True),
         ("done.", False),
+        ("Install it:\n```pip install x```\nand you are done.", False),
+        ("Install it:\n```pip install x```\nThen run\n```python\nx = 1", True),
+        ("````md\n```py\nx\n````\n", False),
+        ("````md\n```py\nx\n```\n", True),
+        ("```\r\nx = 1\r\n```\r\n", False),
+        ("1. a\n    ```\n    x", True),
     ],
 )
 def test_truncated(text: str, expected: bool) -> None:

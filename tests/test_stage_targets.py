@@ -65,6 +65,8 @@ def test_no_final_result(text: str) -> None:
         ("2\\pi", "2 \\pi", True),
         ("\\text{east}", "East", True), ("90^\\circ", "90", True), ("1/3", "0.333333", False), ("7", "8", False),
         ("1/0", "1/0", True), ("[0, 1)", "[0, 1)", True), ("12 cm", "12\\text{ cm}", True), ("+4", "4", True),
+        ("(3,4]", "[3,4)", False), ("(1,2)", "[1,2]", False), ("(3,4]", "3,4", False), ("(1,2)", "1,2", True),
+        ("\\{1,2\\}", "1,2", True), ("(5)", "[5]", True), ("\\left(0, \\frac12\\right]", "(0, 0.5]", True),
     ],
 )  # fmt: skip
 def test_values_are_compared_as_mathematics(one: str, other: str, same: bool) -> None:
@@ -221,6 +223,10 @@ def test_finish_reasons(meta: str | None, reason: str | None) -> None:
 def test_open_code_fences_are_cut_off() -> None:
     assert cut_off("```python\nx = 1")
     assert not cut_off("```python\nx = 1\n```\n")
+    assert not cut_off("Install it:\n```pip install x```\nand you are done.")
+    assert cut_off("```pip install x```\nThen run\n```python\nx = 1")
+    assert not cut_off("````md\n```py\nx\n````\n")
+    assert not cut_off("```\nx = 1\n``` and so on")  # cut off nowhere, if not closed as Markdown wants it
 
 
 # The stage

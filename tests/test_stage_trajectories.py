@@ -213,10 +213,39 @@ def test_rewards_and_verdicts() -> None:
         ("D", "A and D are close, but the answer is B.", False),
         ("Rome", "Romeo and Juliet", False),
         ("x", "", False),
+        ("-5", "5", False),
+        ("−5", "-5", True),
+        ("-5 °C", "It was **-5 °C** at noon.", True),
+        ("5 apples", "She owes -5 apples.", False),
+        ("-0.5", "0.5", False),
+        ("1/2", "1.2", False),
+        ("x > 5", "x < 5", False),
+        ("x > 50", "So x < 50 holds.", False),
+        ("x ≤ 50", "x ≥ 50", False),
+        ("C++", "C", False),
+        ("C++", "c++", True),
+        ("language C", "In the language C++.", False),
+        ("2^3", "2*3", False),
+        ("\\frac{1}{2}", "-\\frac{1}{2}", False),
+        ("$-\\frac{1}{2}$", "-\\frac{1}{2}", True),
+        ("(3, 4]", "[3, 4)", False),
+        ("1939–1945", "1939-1945", True),
+        ("March 5, 1990", "march 5 1990", True),
+        ("COVID-19", "covid 19", True),
+        ("The A-Team", "A-Team", True),
+        ("Dr. Yulius, M.A.", "It is **Dr. Yulius, M.A.**, who spoke first.", True),
+        ("a/b", "b", False),
+        ("Ottoman Empire", "It was the **Ottoman** Empire.", True),
     ],
 )
 def test_answers(gold: str, given_: str, same: bool) -> None:
     assert same_answer(gold, given_) is same
+
+
+def test_a_run_that_hands_in_the_answer_with_the_wrong_sign_is_wrong() -> None:
+    turns = [user("Compute 2-7"), says("Action: calculator[7-2]"), user("Observation: 5"), says("Action: finish[5]")]
+    decisions = judge([{"kind": "trajectory", "answer": "-5", "messages": turns}])
+    assert pa.array(decisions.reason).to_pylist() == ["not successful; answer '-5', given '5'"]
 
 
 def test_what_a_run_hands_in() -> None:
@@ -403,6 +432,35 @@ def test_the_final_answer_tells_where_no_reward_does() -> None:
     rows = [tried("a", None, ["x"], "It is Rome.", answer="Rome"), tried("b", None, ["x"], "Oslo", answer="Rome")]
     assert judge(rows).keep.tolist() == [True, False]
     assert kinds(judge(rows, accurate=["reward"])) == ["no success flag"] * 2
+
+
+def structured(action: str, given: Any, fence: str = "```\n") -> Turn:
+    """A turn of LangChain's structured chat agent."""
+    blob = json.dumps({"action": action, "action_input": given}, indent=2)
+    return says(f"Thought: I need data.\nAction:{'' if fence == ' ' else chr(10)}{fence}{blob}\n```")
+
+
+@pytest.mark.parametrize("fence", ["```\n", "```json\n", "", " "])
+def test_actions_of_structured_chat(fence: str) -> None:
+    turns = [structured("Search", f"topic {at}", fence) for at in range(5)]
+    turns.append(structured("look_up", {"b": 1, "a": [2]}, fence))
+    told = [turn for at, each in enumerate(turns) for turn in (each, user(f"Observation: result {at}"))]
+    last = structured("Final Answer", "7", fence)
+    expected = [("search", f"topic {at}", f"Observation: result {at}") for at in range(5)]
+    expected += [("look_up", '{"a":[2],"b":1}', "Observation: result 5")]
+    assert calls_of(user("Q"), *told, last) == [*expected, ("finish", "7", None)]
+    decisions = judge([{"kind": "trajectory", "answer": "7", "messages": [user("Q"), *told, last]}])
+    assert kinds(decisions) == ["kept: successful"]
+
+
+def test_structured_chat_in_one_text() -> None:
+    texts = [f"{structured('search', f'topic {at}')['content']}\nObservation: result {at}" for at in range(3)]
+    assert calls_of(says("\n".join(texts))) == [("search", f"topic {at}", f"result {at}") for at in range(3)]
+
+
+def test_an_action_that_is_a_command_in_a_fence() -> None:
+    turns = [says("Action:\n```bash\nls -l\n```"), user("total 0"), says("Action:\n```\n{not json\n```"), user("?")]
+    assert calls_of(*turns) == [("code", "ls -l", "total 0"), ("code", "{not json", "?")]
 
 
 def searched(names: Sequence[str], visits: Sequence[str], **columns: Any) -> dict[str, Any]:

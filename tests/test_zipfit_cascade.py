@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.zipfit.cascade import Affine, Found, Problem, choose_pivots, fit_model, pilot_rows, search
+from stages.zipfit.cascade import Affine, Found, Problem, Search, choose_pivots, fit_model, pilot_rows
 
 N = 20_000
 
@@ -23,6 +23,9 @@ class World:
         self.sharpened = self.evaluated = 0
 
     def find(self, k: int, rank: Affine | None = None) -> Found:
+        return self.search(rank).find(k)
+
+    def search(self, rank: Affine | None = None) -> Search:
         def pivots(rows: np.ndarray) -> np.ndarray:
             self.sharpened += len(rows)
             return self.sharp[rows]
@@ -35,7 +38,7 @@ class World:
         first = fit_model(self.cheap[pilots], self.truth[pilots])
         problem = Problem(lambda rows: self.cheap[rows], pivots, exact)
         plain = rank or Affine(1.0, np.zeros(N))
-        return search(problem, first, first.predict(self.cheap), pilots, self.truth[pilots], plain, k)
+        return Search(problem, first, first.predict(self.cheap), pilots, self.truth[pilots], plain)
 
 
 def recall(found: Found, score: np.ndarray, k: int) -> float:
@@ -75,8 +78,24 @@ def test_all_rows_none_and_rows_without_a_value() -> None:
 
 
 def test_expected_missed_is_small_when_little_is_missed() -> None:
-    found = World(0.3).find(200)
-    assert 0 <= found.expected_missed < 5
+    search = World(0.3).search()
+    search.find(200)
+    assert 0 <= search.expected_missed(200) < 5
+    assert search.expected_missed(0) == 0
+    assert search.expected_missed(20) <= search.expected_missed(200) < search.expected_missed(2_000)
+
+
+@pytest.mark.parametrize("heavy_tail", [False, True])
+def test_a_search_that_goes_on_finds_as_much_for_as_little(heavy_tail: bool) -> None:
+    world = World(0.3, heavy_tail)
+    search = world.search()
+    for k in (50, 200, 120, 900, 2_000):
+        found = search.find(k)
+        assert recall(found, world.truth, k) >= 0.995
+        assert np.array_equal(found.value[found.is_exact], world.truth[found.is_exact])
+    assert world.evaluated == found.is_exact.sum() - 500  # the pilots; and no row twice
+    assert world.evaluated < 2 * 2_000 + 2_000
+    assert search.find(N).is_exact.all()
 
 
 def test_pilots_do_not_depend_on_the_order_of_rows() -> None:

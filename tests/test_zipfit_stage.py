@@ -152,6 +152,28 @@ def test_weights_of_target_sets() -> None:
     assert decided.score == pytest.approx(np.array(expected), abs=1e-12)
 
 
+@pytest.mark.parametrize("cascade", [False, True])
+def test_a_weight_is_the_same_share_in_both_halves_of_the_score(cascade: bool) -> None:
+    """As if a set's rows were repeated until they have that share of all target rows."""
+    table = records(rows(texts(16, 60)))
+    one, other = texts(17, 4, 1.0), texts(18, 2, 0.0)
+    files = {"one": one, "other": other, "all": one * 3 + other * 2}
+    sets = ({"path": "one", "weight": 3}, "other")
+    for mode in ("debiased", "zipfit"):
+        common = {"keep": 20, "mode": mode, "cascade": cascade, "laplace": 0.0}  # which weighs less the more rows
+        weighted = run_with(ZipFit(target=sets, **common), table, files)
+        repeated = run_with(ZipFit(target=("all",), **common), table, files)
+        assert weighted.score == pytest.approx(repeated.score, abs=1e-9)
+        assert weighted.keep.tolist() == repeated.keep.tolist()
+
+
+@pytest.mark.parametrize("aggregate", ["max", "top_m"])
+def test_weights_go_with_a_mean_only(aggregate: str) -> None:
+    with pytest.raises(ValidationError, match=f"share in a mean: `aggregate: {aggregate}` takes none"):
+        ZipFit(target=({"path": "t", "weight": 3}, "other"), keep=3, aggregate=aggregate)
+    ZipFit(target=({"path": "t", "weight": 1}, "other"), keep=3, aggregate=aggregate)
+
+
 def test_debiased_prefers_the_target_at_every_length() -> None:
     draw = random.Random(6)
     pool = [" ".join(draw.choices(CODE if k % 5 == 0 else WORDS, k=3 + k // 4)) + f" {k}" for k in range(400)]
@@ -273,3 +295,54 @@ def test_auto_cascade_goes_by_the_size_of_the_pool(monkeypatch: pytest.MonkeyPat
     assert not run(ZipFit(target=("t",), keep=3), table).warnings
     monkeypatch.setattr(stage_module, "CASCADE_FROM", 30)
     assert "cascade" in run(ZipFit(target=("t",), keep=3), table).warnings[0]
+
+
+def spent(table: pa.Table, keep: np.ndarray) -> int:
+    return sum(len(words(text)) for text in np.array(table["text"].to_pylist())[keep])
+
+
+def evaluated(decided: Decisions) -> int:
+    """Rows with an exact score, which the run's warning counts too."""
+    count = sum(bool(item["exact"]) for item in details(decided))
+    assert f"zipfit: {count:,} of {len(decided.keep):,} rows scored exactly" in decided.warnings[0]
+    return count
+
+
+@pytest.mark.parametrize("mode", ["zipfit", "debiased"])
+@pytest.mark.parametrize("budget", [1, 2_000, 10_000_000])
+def test_a_cascade_fills_a_token_budget_with_the_best_rows(mode: str, budget: int) -> None:
+    """Where the rows that fit are much shorter than the average one, it takes many more of them."""
+    draw = random.Random(13)
+    pool = [" ".join(draw.choices(WORDS if k % 3 == 0 else CODE, k=900 if k % 30 == 0 else 12)) for k in range(3_000)]
+    target = [" ".join(draw.choices(CODE, k=12)) for _ in range(8)]
+    table = records(rows(pool))
+    common = {"target": ("t",), "keep": {"tokens": budget}, "mode": mode, "level": 1}
+    exact = run_with(ZipFit(**common, cascade=False), table, {"t": target})
+    quick = run_with(ZipFit(**common, cascade=True), table, {"t": target})
+    assert quick.keep.tolist() == exact.keep.tolist()
+    assert spent(table, quick.keep) == min(spent(table, np.ones(3_000, np.bool_)), 12 * (budget // 12))
+    assert all(item["exact"] for item, yes in zip(details(quick), quick.keep, strict=True) if yes)
+    assert evaluated(quick) < {1: 800, 2_000: 1_500, 10_000_000: 3_001}[budget]
+    assert "estimated recall 1.0000" in quick.warnings[0]
+
+
+def test_a_cascade_finds_as_many_dissimilar_rows_as_there_are() -> None:
+    draw = random.Random(14)
+    base = [" ".join(draw.choices(CODE, k=40)) for _ in range(120)]
+    near = [f"{one} x{k}" for one in base[:60] for k in range(8)]
+    table = records(rows([*base[60:], *near, *texts(15, 1_500, 0.0)]))
+    for keep in (100, {"tokens": 4_500}):
+        common = {"target": ("t",), "keep": keep, "mode": "zipfit", "max_similarity": 0.7}
+        exact = run(ZipFit(**common, cascade=False), table)
+        quick = run(ZipFit(**common, cascade=True), table)
+        assert quick.keep.tolist() == exact.keep.tolist()
+        assert all(item["exact"] for item, yes in zip(details(quick), quick.keep, strict=True) if yes)
+        assert evaluated(quick) < 2_040
+
+
+def test_dissimilar_rows_that_are_not_there_are_searched_for_everywhere() -> None:
+    table = records(rows([f"def f(x): return x + 1 and then some more of the same {'!' * k}" for k in range(700)]))
+    decided = run(ZipFit(target=("t",), keep=5, cascade=True, max_similarity=0.3), table)
+    assert decided.keep.sum() < 5
+    assert evaluated(decided) == 700
+    assert f"only {decided.keep.sum()} can be kept" in decided.warnings[1]

@@ -1,4 +1,9 @@
-"""The texts of a record one by one: every column, message and solution that could repeat an evaluation item."""
+"""The texts of a record one by one: every column, message and solution that could repeat an evaluation item.
+
+Several turns of the user are one text more, joined as `items` joins those of an evaluation item: an item that is a
+conversation of short turns stands in no message alone. It comes last, so that a stretch that lies in one message is
+told to be there.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.decontaminate.tokens import Ints
-from stages.text import explode
+from stages.text import explode, turns
 
 _PLAIN: Final = ("text", "prompt", "completion", "rejected", "reasoning", "answer")
 READS: Final = (*_PLAIN, "messages", "solutions")
@@ -20,6 +25,7 @@ _PATHS: Final = (
     "messages[{}].reasoning",
     "messages[{}].tool_calls[{}].arguments",
     "solutions[{}].code",
+    "messages[user]",
 )
 
 
@@ -33,7 +39,7 @@ class Pieces(NamedTuple):
     second: Ints
 
     def path(self, piece: int) -> str:
-        """`prompt`, or `messages[2].content`."""
+        """`prompt`, `messages[2].content`, or `messages[user]`: the user's messages joined by newlines."""
         return _PATHS[self.kinds[piece]].format(self.first[piece], self.second[piece])
 
 
@@ -66,6 +72,15 @@ def _parts(batch: pa.RecordBatch) -> Iterator[_Part]:
     solutions, parents = explode(batch["solutions"])
     number = _numbers(parents)
     yield _Part(solutions.field("code"), parents, number, number)
+    yield _asked(batch["messages"])
+
+
+def _asked(messages: pa.ListArray) -> _Part:
+    """The user's turns of each row that has several."""
+    flat, parents = explode(messages)
+    asked = pc.fill_null(pc.equal(flat.field("role"), "user"), False).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(np.bincount(parents[asked], minlength=len(messages)) > 1)
+    return _Part(turns(messages.take(pa.array(rows)), "user"), rows, rows, rows)
 
 
 def _numbers(parents: Ints) -> Ints:

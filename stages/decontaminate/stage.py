@@ -31,6 +31,7 @@ class Decontaminate(Stage):
     """
 
     name: ClassVar[str] = "decontaminate"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = READS
     runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow", "regex")

@@ -15,7 +15,7 @@ from schemas.room import computed, filled, room
 from stages.contract import DECIDES, Decisions, IntArray, RunsIn, Scores, Stage, State
 from stages.dedup.lazy import LazyStrings
 from stages.dsir.ngrams import BUCKETS, ngram_column
-from stages.dsir.weights import Normalise, counts, log_ratio, log_weights
+from stages.dsir.weights import Normalise, counts, log_ratio, log_weights, weighted_counts
 from stages.text import TEXT_COLUMNS, On, render
 from stages.zipfit.ranking import Keep, Ties, best_first, mask, quota, reasons, shortfall, tie_breaker, within
 from stages.zipfit.targets import TargetSets, read_targets, target_sources
@@ -33,12 +33,16 @@ class Dsir(Stage):
     """
 
     name: ClassVar[str] = "dsir"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[RunsIn] = "thread"
     libraries: ClassVar[tuple[str, ...]] = ("regex",)
     internal: ClassVar[tuple[str, ...]] = ("ngrams",)
 
-    target: TargetSets = Field(description="Files of target rows.", json_schema_extra=DECIDES)
+    target: TargetSets = Field(
+        description="Files of target rows: paths, or {path, weight} for sets of unequal share.",
+        json_schema_extra=DECIDES,
+    )
     keep: Keep = Field(description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
     on: On = Field("text", description="What is compared: text, prompt, response, messages or code.")
     buckets: int = Field(BUCKETS, ge=1, le=65_536, description="Buckets that n-grams are hashed into.")
@@ -86,10 +90,10 @@ class Dsir(Stage):
 
     def weights(self, scores: Scores) -> Floats:
         """Log importance weight of every row, NaN where there is no text; the pool is the raw distribution."""
-        texts = read_targets(self.target, scores.inputs, self.on).texts
-        target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in texts], self.buckets)
+        targets = read_targets(self.target, scores.inputs, self.on)
+        target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in targets.texts], self.buckets)
         raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), self.buckets)
-        ratio = log_ratio(counts([target], self.buckets), raw, self.laplace)
+        ratio = log_ratio(weighted_counts(target, targets.weights, self.buckets), raw, self.laplace)
         parts = (self._weights(batch, ratio) for batch in scores.scores(["ngrams", "n_tokens"]))
         return filled(len(scores), np.float64, parts)
 

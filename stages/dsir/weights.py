@@ -25,6 +25,19 @@ def counts(columns: Iterable[pa.ListArray], buckets: int) -> Floats:
     return total
 
 
+def weighted_counts(column: pa.ListArray, weights: Floats, buckets: int) -> Floats:
+    """How often each bucket occurs in all rows, where a row counts in proportion to its weight (1 on average)."""
+    # Divided by the largest first, so that rows of equal weight count 1 exactly.
+    times = weights / weights.max()
+    times *= len(times) / times.sum()
+    total, start = np.zeros(buckets), 0
+    for part in _pieces(column):
+        each = np.repeat(times[start : start + len(part)], np.diff(part.offsets.to_numpy()))
+        total += np.bincount(part.flatten().to_numpy(), weights=each, minlength=buckets)
+        start += len(part)
+    return total
+
+
 def log_ratio(target: Floats, raw: Floats, laplace: float) -> Floats:
     """log p_target - log p_raw per bucket. `laplace` is added to every count; 0 is the published estimate."""
     return _log_probability(target + laplace) - _log_probability(raw + laplace)

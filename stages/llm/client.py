@@ -13,7 +13,7 @@ from stages.llm.estimate import tokens_of
 from stages.llm.gate import Gate, Pace
 from stages.llm.journal import Journal
 from stages.llm.ledger import NOTHING, Amount, Ledger, Purse, Usage
-from stages.llm.request import NoReply, Reply, Request
+from stages.llm.request import ABOUT_THE_RUN, NoReply, Reply, Request
 from stages.llm.secrets import load_key_async, scrubber
 from stages.llm.sender import Sender, Sent
 from stages.llm.wire import Answer, Fault
@@ -133,11 +133,12 @@ class Client:
             raise RunError("the client is not open: use `async with Client(...) as client`")
         return self._failed(NoReply("not_in_journal", self._absent(key), 0))
 
-    def _heard(self, request: Request, sent: Sent) -> tuple[Reply | NoReply, Amount]:
+    def _heard(self, request: Request, came: Sent) -> tuple[Reply | NoReply, Amount]:
         """Count what came back; a completion without a text is paid for all the same."""
-        answer, attempts = sent
+        answer, attempts = came
         if isinstance(answer, Fault):
-            return self._failed(NoReply(answer.kind, self._scrub(answer.detail), attempts)), NOTHING
+            sent = int(attempts > 0 or answer.kind not in ABOUT_THE_RUN)  # a probe is no attempt of its request
+            return self._failed(NoReply(answer.kind, self._scrub(answer.detail), attempts)), Amount(0.0, 0, sent)
         tokens_in, tokens_out = answer.tokens_in, answer.tokens_out
         if tokens_in is None or tokens_out is None:
             self._ledger.estimated += 1

@@ -72,6 +72,7 @@ class Selection:
         draws: per arm, rows scored.
         reward: per arm, the mean reward in standard deviations; NaN for an arm that was never drawn from.
         trace: after each round the number of rows scored and of rows taken.
+        open: whether the quota still had room in the end.
     """
 
     order: IntArray
@@ -81,6 +82,7 @@ class Selection:
     draws: IntArray
     reward: Floats
     trace: tuple[tuple[int, int], ...]
+    open: bool
 
 
 class Purse:
@@ -152,18 +154,27 @@ class _Arms:
 
 
 class Bandit:
-    """One selection in the making. `rows_of[arm]` are its rows in the order in which they are drawn."""
+    """One selection in the making. `rows_of[arm]` are its rows in the order in which they are drawn.
+
+    An arm gives rows while those it gave cost less than its cap: `caps` and `costs` (per row) count rows or tokens.
+    """
 
     def __init__(
-        self, rows_of: Sequence[IntArray], neighbours: Neighbours, caps: IntArray, purse: Purse, tuning: Tuning, n: int
+        self,
+        rows_of: Sequence[IntArray],
+        neighbours: Neighbours,
+        caps: IntArray,
+        purse: Purse,
+        tuning: Tuning,
+        costs: IntArray,
     ) -> None:
         self._rows_of, self._caps, self._purse, self._tuning = rows_of, caps.copy(), purse, tuning
-        self._arms, self._moments = _Arms(neighbours), Moments()
+        self._arms, self._moments, self._costs = _Arms(neighbours), Moments(), costs
         self._sizes = np.array([len(rows) for rows in rows_of], np.int64)
         self._next = np.zeros(len(rows_of), np.int64)  # an arm's rows before it are scored or taken
         self._draws = np.zeros(len(rows_of), np.int64)
-        self._influence, self._asked = np.full(n, np.nan), np.zeros(n, np.bool_)
-        self._how = np.zeros(n, np.int8)
+        self._influence, self._asked = np.full(len(costs), np.nan), np.zeros(len(costs), np.bool_)
+        self._how = np.zeros(len(costs), np.int8)
         self._taken: list[IntArray] = []
         self._trace: list[tuple[int, int]] = []
 
@@ -234,12 +245,13 @@ class Bandit:
 
     def _give(self, arm: int) -> None:
         """A batch of the arm's rows: those known to be good, best first, then unseen ones."""
-        size = int(min(self._tuning.batch, self._caps[arm]))
-        start = self._next[arm]
-        known = self._good(self._rows_of[arm][:start])[:size]
-        unseen = self._rows_of[arm][start : start + size - len(known)]
+        start, size = self._next[arm], self._tuning.batch
+        good = self._good(self._rows_of[arm][:start])[:size]
+        rows = np.concatenate([good, self._rows_of[arm][start : start + size - len(good)]])
+        rows = rows[spent_before(np.full(len(rows), arm), self._costs[rows]) < self._caps[arm]]
+        known, unseen = rows[: len(good)], rows[len(good) :]
         self._next[arm] += len(unseen)
-        self._caps[arm] -= len(known) + len(unseen)
+        self._caps[arm] -= self._costs[rows].sum()
         self._take(known, SCORED)
         self._take(unseen, WITH_CLUSTER)
 
@@ -266,7 +278,7 @@ class Bandit:
         able = (self._how[rows] == UNTOUCHED) & ~np.isnan(value)
         best = np.argsort(-value[able], kind="stable")
         order, arm = rows[able][best], arm[able][best]
-        self._take(order[rank_within(arm) < self._caps[arm]], FILLED)
+        self._take(order[spent_before(arm, self._costs[order]) < self._caps[arm]], FILLED)
         self._trace.append(self._progress())
 
     def _progress(self) -> tuple[int, int]:
@@ -276,14 +288,15 @@ class Bandit:
         rewards = self._arms.rewards(self._offset(), self._moments.deviation)
         return Selection(
             np.concatenate([np.empty(0, np.int64), *self._taken]), self._how, self._influence, self._asked, self._draws,
-            np.where(self._arms.choices > 0, rewards, np.nan), tuple(self._trace),
+            np.where(self._arms.choices > 0, rewards, np.nan), tuple(self._trace), self._purse.open,
         )  # fmt: skip
 
 
-def rank_within(groups: IntArray) -> IntArray:
-    """How many earlier entries are of the same group."""
+def spent_before(groups: IntArray, costs: IntArray) -> IntArray:
+    """What earlier entries of the same group cost."""
     order = np.argsort(groups, kind="stable")
+    before = np.cumsum(costs[order]) - costs[order]
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    rank = np.empty(len(groups), np.int64)
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.append(starts, len(groups))))
-    return rank
+    out = np.empty(len(groups), np.int64)
+    out[order] = before - np.repeat(before[starts], np.diff(np.append(starts, len(groups))))
+    return out

@@ -85,11 +85,14 @@ def neighbours(centres: Floats, limit: float) -> Neighbours:
     return Neighbours(arms, weights)
 
 
-def caps(sizes: IntArray, quota_rows: int, total: int, share: float | None) -> IntArray:
-    """The most rows each cluster may give: `share` times what it would give to a random selection, at least one."""
+def caps(sizes: IntArray, quota: float, total: int, share: float | None) -> IntArray:
+    """What each cluster may give: `share` times what it would give to a random selection, at least one.
+
+    All in rows, or all in tokens: `sizes` of the clusters, the `quota`, and the `total` of what can be chosen from.
+    """
     if share is None:
         return sizes
-    return np.minimum(sizes, np.ceil(share * quota_rows * sizes / max(1, total)).astype(np.int64))
+    return np.minimum(sizes, np.ceil(share * quota * sizes / max(1, total)).astype(np.int64))
 
 
 def _centres(vectors: Vectors, rows: tuple[IntArray, ...]) -> Floats:

@@ -81,9 +81,11 @@ def decide(scores: Scores, plan: Plan) -> Decisions:
     limit = quota(plan.keep, len(scores))
     groups = group(pool.vectors, pool.usable, pool.ties, plan.clusters, plan.seed)
     oracle = Oracle(scores, plan.weights)
-    found = select(plan.policy, task(pool, groups, plan, limit), oracle)
+    given = task(pool, groups, plan, limit)
+    found = select(plan.policy, given, oracle)
     keep = found.how > 0
-    notes = [*shortfall("quad", len(found.order), limit), *_notes(found, groups, oracle, plan, pool)]
+    unspent = _unspent(found, given, plan.policy)
+    notes = [*shortfall("quad", len(found.order), limit, unspent), *_notes(found, groups, oracle, plan, pool)]
     return Decisions(
         keep, _reasons(found, groups, oracle, plan), found.influence,
         detail=_details(found, groups, oracle, flat_map(pool.vectors, groups)), warnings=tuple(notes),
@@ -106,11 +108,24 @@ def task(pool: Pool, groups: Grouping, plan: Plan, limit: Quota) -> Task:
     batch = plan.batch or max(1, round(n / max(1, len(sizes)) / 3))
     arms = plan.arms or min(_ARMS, max(1, len(sizes) // 10))
     tuning = Tuning(plan.alpha, plan.threshold, plan.relative, plan.sweep, arms, plan.draws, batch)
-    wanted = min(n, limit.rows) if np.isinf(limit.tokens) else _rows_for(limit.tokens, pool)
+    costs = np.ones(len(pool.tokens), np.int64) if np.isinf(limit.tokens) else pool.tokens
+    wanted = min(n, limit.rows) if np.isinf(limit.tokens) else limit.tokens
+    shares = np.array([costs[rows].sum() for rows in groups.rows], np.int64)
     return Task(
-        groups, neighbours(groups.centres, plan.distance), caps(sizes, wanted, n, plan.max_share), limit, pool.tokens,
-        pool.ties, round(plan.max_scored * n), tuning, plan.seed,
+        groups, neighbours(groups.centres, plan.distance), caps(shares, wanted, int(shares.sum()), plan.max_share),
+        costs, limit, pool.tokens, pool.ties, round(plan.max_scored * n), tuning, plan.seed,
     )  # fmt: skip
+
+
+def _unspent(found: Selection, given: Task, policy: Policy) -> float:
+    """Tokens of the budget that are left because clusters with more good rows have given all they may."""
+    if np.isinf(given.limit.tokens) or not found.open:
+        return 0.0
+    label, count = given.groups.label, len(given.caps)
+    spent = np.bincount(label[found.order], weights=given.costs[found.order], minlength=count)
+    good = found.influence > 0 if policy == "positive_random" else ~found.asked | ~np.isnan(found.influence)
+    more = np.bincount(label[(label >= 0) & good & (found.how == 0)], minlength=count)
+    return given.limit.tokens - float(spent.sum()) if (more[spent >= given.caps] > 0).any() else 0.0
 
 
 def flat_map(vectors: Vectors, groups: Grouping) -> Floats:
@@ -122,12 +137,6 @@ def flat_map(vectors: Vectors, groups: Grouping) -> Floats:
     _, _, axes = np.linalg.svd((groups.centres - middle) * weight, full_matrices=False)
     axes = axes[:2] * np.sign(axes[:2].sum(axis=1, keepdims=True) + 1e-12)  # a plane has no preferred sign
     return np.asarray(np.round((vectors - middle) @ axes.T, 4))
-
-
-def _rows_for(tokens: float, pool: Pool) -> int:
-    """Rows of average size that a token budget pays for."""
-    mean = float(pool.tokens[pool.usable].mean()) if pool.usable.any() else 1.0
-    return min(int(pool.usable.sum()), int(tokens / max(1.0, mean)) + 1)
 
 
 def _matrix(column: pa.FixedSizeListArray, width: int) -> Floats:

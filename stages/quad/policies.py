@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from stages.contract import BoolArray, IntArray
-from stages.quad.bandit import SCORED, Bandit, Floats, Influence, Neighbours, Purse, Selection, Tuning, rank_within
+from stages.quad.bandit import SCORED, Bandit, Floats, Influence, Neighbours, Purse, Selection, Tuning, spent_before
 from stages.quad.clustering import Grouping, Ties, shuffled
 from stages.zipfit.ranking import Quota, best_first
 
@@ -17,11 +17,14 @@ SLICE: Final = 256
 
 
 class Task(NamedTuple):
-    """Everything a policy works on. `caps` are the most rows each cluster may give; `most` the rows it may score."""
+    """Everything a policy works on. A cluster gives rows while those it gave cost less than its cap; `costs` are tokens
+    where the quota counts tokens, else one per row. `most` is the number of rows that may be scored.
+    """
 
     groups: Grouping
     near: Neighbours
     caps: IntArray
+    costs: IntArray
     limit: Quota
     tokens: IntArray
     ties: Ties
@@ -39,7 +42,7 @@ def select(policy: Policy, task: Task, influence: Influence) -> Selection:
     """Play a policy."""
     if policy == "quad":
         purse = Purse(task.limit, task.tokens)
-        arms = Bandit(task.groups.rows, task.near, task.caps, purse, task.tuning, len(task.tokens))
+        arms = Bandit(task.groups.rows, task.near, task.caps, purse, task.tuning, task.costs)
         return arms.run(influence, task.most)
     return full(task, influence) if policy == "full" else positive_random(task, influence)
 
@@ -47,8 +50,8 @@ def select(policy: Policy, task: Task, influence: Influence) -> Selection:
 def full(task: Task, influence: Influence) -> Selection:
     """Score every row and take the best."""
     values = _asked(task.usable, len(task.tokens), influence)
-    order = _capped(best_first(values, task.ties), task)
-    return _selection(task, values, Purse(task.limit, task.tokens).pay(order), [(len(task.usable), len(order))])
+    order, purse = _capped(best_first(values, task.ties), task), Purse(task.limit, task.tokens)
+    return _selection(task, values, purse.pay(order), [(len(task.usable), len(order))], purse)
 
 
 def positive_random(task: Task, influence: Influence) -> Selection:
@@ -66,13 +69,13 @@ def positive_random(task: Task, influence: Influence) -> Selection:
         found = influence(rows)
         values[rows] = np.where(np.isfinite(found), found, np.nan)
         arm = task.groups.label[rows[values[rows] > 0]]
-        good = rows[values[rows] > 0][rank_within(arm) < caps[arm]]
-        taken.append(purse.pay(good))
-        np.subtract.at(caps, task.groups.label[taken[-1]], 1)
+        good = rows[values[rows] > 0]
+        taken.append(purse.pay(good[spent_before(arm, task.costs[good]) < caps[arm]]))
+        np.subtract.at(caps, task.groups.label[taken[-1]], task.costs[taken[-1]])
         trace.append((min(start + SLICE, len(order)), sum(map(len, taken))))
     asked = np.zeros(len(task.tokens), np.bool_)
     asked[order[: trace[-1][0] if trace else 0]] = True
-    return _selection(task, values, np.concatenate([np.empty(0, np.int64), *taken]), trace, asked)
+    return _selection(task, values, np.concatenate([np.empty(0, np.int64), *taken]), trace, purse, asked)
 
 
 def _asked(rows: IntArray, n: int, influence: Influence) -> Floats:
@@ -86,11 +89,16 @@ def _asked(rows: IntArray, n: int, influence: Influence) -> Floats:
 
 def _capped(order: IntArray, task: Task) -> IntArray:
     arm = task.groups.label[order]
-    return order[rank_within(arm) < task.caps[arm]]
+    return order[spent_before(arm, task.costs[order]) < task.caps[arm]]
 
 
 def _selection(
-    task: Task, values: Floats, taken: IntArray, trace: list[tuple[int, int]], asked: BoolArray | None = None
+    task: Task,
+    values: Floats,
+    taken: IntArray,
+    trace: list[tuple[int, int]],
+    purse: Purse,
+    asked: BoolArray | None = None,
 ) -> Selection:
     """As the bandit's: a cluster's reward is the mean influence of its scored rows in standard deviations."""
     if asked is None:
@@ -102,4 +110,4 @@ def _selection(
     how = np.zeros(len(values), np.int8)
     how[taken] = SCORED
     draws = np.array([int(asked[rows].sum()) for rows in task.groups.rows], np.int64)
-    return Selection(taken, how, values, asked, draws, reward, tuple(trace))
+    return Selection(taken, how, values, asked, draws, reward, tuple(trace), purse.open)

@@ -37,7 +37,7 @@ class Quad(Stage):
     """
 
     name: ClassVar[str] = "quad"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = READS
     examines: ClassVar[tuple[str, ...]] = READS
     libraries: ClassVar[tuple[str, ...]] = ("regex", "numpy", "torch", "transformers", "tokenizers", "peft")

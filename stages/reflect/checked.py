@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from stages.reflect.fences import fenced
+from stages.fences import fenced
 from stages.reflect.finals import form_of, states
 from stages.reflect.prompts import Checks
 from stages.reflect.turns import Row, Turn

@@ -7,7 +7,7 @@ from typing import Final
 import regex
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.reflect.fences import fenced
+from stages.fences import fenced
 from stages.reflect.language import same_language
 from stages.reflect.turns import Pair
 

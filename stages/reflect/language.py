@@ -6,7 +6,7 @@ from typing import Final
 
 import regex
 
-from stages.reflect.fences import fenced
+from stages.fences import fenced
 
 _SCRIPTS: Final = (
     "Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Thai", "Georgian", "Armenian",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from stages.fences import left_open
 from stages.trajectories.meta import read_meta
 
 Row = Mapping[str, Any]
@@ -94,7 +95,7 @@ def unfinished(meta: str | None) -> str | None:
 
 def cut_off(answer: str) -> bool:
     """Whether a code fence is left open."""
-    return sum(line.lstrip(" ").startswith("```") for line in answer.split("\n")) % 2 == 1
+    return left_open(answer)
 
 
 def _places(value: Any) -> list[dict[str, Any]]:

@@ -39,6 +39,13 @@ class Result(NamedTuple):
     value: str
 
 
+class _Value(NamedTuple):
+    """The elements of a value, and the innermost brackets around all of them ("" for none)."""
+
+    parts: list[str]
+    brackets: str
+
+
 def final_result(text: str) -> Result | None:
     """The result a text states last: marked, as code, or at least as a number; None where it states none.
 
@@ -76,9 +83,11 @@ def same_result(one: Result, other: Result) -> bool:
 
 
 def same_value(one: str, other: str) -> bool:
-    """Whether two values are equal as mathematics (numbers, fractions, tuples) or as text."""
-    first, second = _parts(one), _parts(other)
-    return len(first) == len(second) and all(map(_same_part, first, second))
+    """Whether two values are equal as mathematics (numbers, fractions, tuples, intervals) or as text."""
+    first, second = _value(one), _value(other)
+    if len(first.parts) > 1 and _differ(first.brackets, second.brackets):
+        return False
+    return len(first.parts) == len(second.parts) and all(map(_same_part, first.parts, second.parts))
 
 
 def code_blocks(text: str) -> list[str]:
@@ -147,18 +156,26 @@ def _code(text: str) -> str:
     return "\n".join(line for line in lines if line and not line.lstrip().startswith(("#", "//")))
 
 
-def _parts(value: str) -> list[str]:
+def _value(value: str) -> _Value:
     """The normalised elements of a value: one, or several between brackets or commas."""
-    plain = _plain(value)
+    plain, brackets = _plain(value), ""
     while plain[:1] in ("(", "[", "\\") and plain[-1:] in (")", "]", "}") and _encloses(plain):
-        plain = plain[2:-2] if plain.startswith("\\{") else plain[1:-1]
+        escaped = plain.startswith("\\{")
+        brackets = "{}" if escaped else plain[0] + plain[-1]
+        plain = plain[2:-2] if escaped else plain[1:-1]
     parts, depth, start = [], 0, 0
     for at, char in enumerate(plain):
         depth += (char in "([{") - (char in ")]}")
         if char == "," and depth == 0:
             parts.append(plain[start:at])
             start = at + 1
-    return [*parts, plain[start:]]
+    return _Value([*parts, plain[start:]], brackets)
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether brackets tell values apart: half-open intervals, and (1, 2) from [1, 2]. Sets and bare lists do not."""
+    pairs = {one, other}
+    return len(pairs) == 2 and (pairs == {"()", "[]"} or not pairs.isdisjoint({"(]", "[)"}))
 
 
 def _encloses(text: str) -> bool:

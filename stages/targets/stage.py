@@ -51,6 +51,7 @@ class Targets(Stage):
     """
 
     name: ClassVar[str] = "targets"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("content_hash", "messages", "prompt", "completion", "reasoning", "meta")
     runs_in: ClassVar[RunsIn] = "stream"
     libraries: ClassVar[tuple[str, ...]] = ("regex", "tokenizers")

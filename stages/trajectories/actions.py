@@ -8,13 +8,15 @@ Per assistant turn, the first notation that fits counts:
 | calls as JSON in the text              | `<tool_call>{"name": …, "arguments": …}</tool_call>`        |
 | calls as XML in the text               | `<function=bash>…</function>`                              |
 | tagged code                            | `<execute>`, `<command>`, `<solution>`                     |
-| ReAct, also a whole run in one text    | `Action: search[…]`, `Action: search` + `Action Input: …`   |
+| ReAct, also a whole run in one text    | `Action: search[…]`, `Action: search` + `Action Input: …`,  |
+|                                        | `Action:` + `{"action": "search", "action_input": …}`      |
 | the last fenced block, if answered     | a command in backticks, then a message of the environment  |
 | the whole turn, if a tool answers it   | `ls -l`, then a message of role `tool`                     |
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -34,6 +36,7 @@ _REACT: Final = re.compile(
     re.S | re.M,
 )
 _BRACKETS: Final = re.compile(r"(?P<tool>[\w .-]+?)\s*[\[(](?P<arguments>.*)[\])]\s*", re.S)
+_BLOB: Final = re.compile(r"\s*(?:```\w*\s*)?(?=\{)")
 _LAST: Final = ("action", "Final Answer")
 _OBSERVATION: Final = re.compile(
     r"^[ \t*]*Observation(?:[ \t]*\d+)?[ \t*]*:[ \t]*(.*?)(?=^[ \t*]*(?:Thought|Action|Observation)\b|\Z)", re.S | re.M
@@ -146,7 +149,7 @@ def _calls(turn: Message, answers: Sequence[Message]) -> Calls:
     marked = _marked(text)
     if marked:
         return Calls(marked, [])
-    react = [call for call in map(_react, _REACT.finditer(text)) if call != _LAST]
+    react = [call for call in map(_react, _REACT.finditer(text)) if call is not None and call != _LAST]
     if react:
         return Calls(react, [told.strip() for told in _OBSERVATION.findall(text)])
     blocks = _FENCE.findall(text)
@@ -176,15 +179,35 @@ def _json_call(body: str) -> tuple[str, str]:
     return call["name"], normal_arguments(orjson.dumps(call.get("arguments", {})).decode())
 
 
-def _react(found: re.Match[str]) -> tuple[str, str]:
-    """`search[x]`, `search(x)`, or a name with its `Action Input`."""
+def _react(found: re.Match[str]) -> tuple[str, str] | None:
+    """`search[x]`, `search(x)`, a name with its `Action Input`, or JSON; None where no call follows on the mark."""
     call, given = found["call"], found["input"]
     if given is not None:
         return call.strip().lower(), normal_arguments(given)
+    if blob := _blob(found):
+        return blob
+    if not call or call.startswith("```"):
+        return None
     brackets = _BRACKETS.fullmatch(call)
     if brackets:
         return brackets["tool"].lower(), normal_arguments(brackets["arguments"])
     return "action", normal_arguments(call)
+
+
+def _blob(found: re.Match[str]) -> tuple[str, str] | None:
+    """LangChain's `{"action": …, "action_input": …}`, fenced or not; its `Final Answer` is a call that hands in."""
+    start = _BLOB.match(found.string, found.start("call"))
+    if not start:
+        return None
+    try:
+        call, _ = json.JSONDecoder(strict=False).raw_decode(found.string, start.end())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(call.get("action"), str):
+        return None
+    given = call.get("action_input", "")
+    arguments = normal_arguments(given if isinstance(given, str) else json.dumps(given))
+    return ("finish", arguments) if call["action"] == "Final Answer" else (call["action"].lower(), arguments)
 
 
 def _paired(calls: Calls, turn: Message, answers: Sequence[Message]) -> Iterable[Action]:

@@ -8,15 +8,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 from stages.targets.results import boxed, final_result, same_value
 from stages.trajectories.actions import Action
-from stages.trajectories.gains import named, normal
+from stages.trajectories.answers import answer_words, has_letters, same_words
+from stages.trajectories.gains import named
 
 Tells = Literal["reward", "verdict", "answer"]
 _TAG: Final = re.compile(r"<(answer|solution)>\s*(.*?)\s*</\1>", re.S)
 _SHORT: Final = 4
-"""A normalised answer of fewer letters, or one of digits, must be the final result itself: a text may well name it."""
+"""An answer of fewer letters, or of numbers alone, must be the final result itself: a text may well name it."""
 _YES_NO: Final = re.compile(r"\b(yes|no)\b")
 _BOLD: Final = re.compile(r"\*\*(.+?)\*\*")
-_ARTICLES: Final = re.compile(r"\b(?:a|an|the)\b")
 _SHOWN: Final = 60
 
 
@@ -75,10 +75,10 @@ def final_answer(actions: Sequence[Action], said: str) -> str:
 
 def same_answer(gold: str, given: str) -> bool:
     """Whether the given answer equals the gold one as text or number, or names it, where it is of some length."""
-    wanted, words = _squad(gold), _squad(given)
-    if wanted == words or same_value(gold, given):
+    wanted, words = answer_words(gold), answer_words(given)
+    if same_value(gold, given) or same_words(gold, given):
         return bool(words)
-    if len(wanted) < _SHORT or wanted.replace(" ", "").isdigit():
+    if len(wanted) < _SHORT or not has_letters(wanted):
         return _states(gold, wanted, given, words)
     return named(wanted, f" {words} ")
 
@@ -91,11 +91,6 @@ def _states(gold: str, wanted: str, given: str, words: str) -> bool:
     result = final_result(given)
     stated = [] if result is None or result.kind == "code" else [result.value]
     return any(same_value(gold, value) for value in [*stated, *_BOLD.findall(given)])
-
-
-def _squad(text: str) -> str:
-    """The usual normalisation of short answers: case, punctuation, articles and spaces do not count."""
-    return " ".join(_ARTICLES.sub(" ", normal(text)).split()) or normal(text)
 
 
 def _short(text: str) -> str:

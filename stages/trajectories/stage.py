@@ -62,6 +62,7 @@ class Trajectories(Stage):
     """
 
     name: ClassVar[str] = "trajectories"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("messages", "prompt", "completion", "answer", "solutions", "reward")
 
     kinds: tuple[Kind, ...] | Literal["all"] = Field(

@@ -3,7 +3,7 @@
 A linear model of cheap features, fitted on exactly scored pilots, predicts every row's value. The best rows by that
 prediction are scored against a few pivot targets, which sharpens it, and the best of them exactly: this gives a cut.
 Every row whose prediction plus a margin (from the largest error on pilots left out of the fit) reaches the cut takes
-the same two steps, until there is none left. What is returned is exact.
+the same two steps, until there is none left. What is returned is exact. A search can go on to more of the best rows.
 """
 
 from __future__ import annotations
@@ -79,11 +79,10 @@ class Problem(NamedTuple):
 
 
 class Found(NamedTuple):
-    """`value` is exact where `is_exact`, else the prediction; `expected_missed` rows that belong among the best."""
+    """What is known of the rows: `value` is exact where `is_exact`, else the prediction."""
 
     value: Floats
     is_exact: BoolArray
-    expected_missed: float
 
 
 def fit_model(features: Floats, values: Floats) -> Model:
@@ -119,20 +118,36 @@ def choose_pivots(values: Floats, aggregated: Floats, count: int = PIVOTS) -> In
     return np.array(chosen, np.int64)
 
 
-class _Search:
-    """The state of one search: which rows have which kind of value."""
+class Search:
+    """A search under way: which rows have which kind of value."""
 
-    def __init__(self, problem: Problem, first: Model, second: Model, predicted: Floats, rank: Affine, k: int) -> None:
-        self.problem, self.first, self.second, self.rank, self.k = problem, first, second, rank, k
+    def __init__(
+        self, problem: Problem, first: Model, predicted: Floats, pilots: IntArray, pilot_values: Floats, rank: Affine
+    ) -> None:
+        """`predicted` by the model `first`, NaN for rows that cannot be ranked."""
+        self.problem, self.first, self.rank, self.k = problem, first, rank, 0
+        self.second = fit_model(np.hstack([problem.features(pilots), problem.pivots(pilots)]), pilot_values)
         self.predicted, self.value = predicted, filled(len(predicted), np.float64, [predicted])
         self.score = rank.scores(predicted)
         self.is_sharp = np.isnan(predicted)
         self.is_exact = np.zeros(len(predicted), np.bool_)
+        self.learn(pilots, pilot_values)
+        self.is_exact[pilots] = True
 
-    def run(self) -> None:
+    def find(self, k: int) -> Found:
+        """Exact values for at least the best `k` rows, beginning with what an earlier call with a lower `k` found.
+
+        An exact row beyond the best `k` may be worse than rows that were never evaluated.
+        """
+        more, self.k = k - self.k, max(k, self.k)
+        if more > 0:
+            self._run(more)
+        return Found(self.value, self.is_exact)
+
+    def _run(self, more: int) -> None:
         """Sharpen and evaluate until no row is left that could be among the best."""
-        self._sharpen(self._top(~self.is_exact & ~self.is_sharp, self.k + self.k // 2))
-        self._evaluate(self._top(~self.is_exact & self.is_sharp, self.k))
+        self._sharpen(self._top(~self.is_exact & ~self.is_sharp, more + more // 2))
+        self._evaluate(self._top(~self.is_exact & self.is_sharp, more))
         self._sharpen(self._reaching(~self.is_exact & ~self.is_sharp, self.first))
         while len(rows := self._reaching(~self.is_exact & self.is_sharp, self.second)):
             self._evaluate(self._best_of(rows, max(_STEP, self.k // 20)))
@@ -142,12 +157,12 @@ class _Search:
         self.value[rows] = values
         self.score[rows] = self.rank.slope * values + self.rank.offset[rows]
 
-    def cut(self) -> float:
+    def cut(self, k: int) -> float:
         """The k-th best exact score."""
-        return _kth(self.score[self.is_exact], self.k)
+        return _kth(self.score[self.is_exact], k)
 
     def _reaching(self, among: BoolArray, model: Model) -> IntArray:
-        margin, cut = self.rank.slope * model.margin, self.cut()
+        margin, cut = self.rank.slope * model.margin, self.cut(self.k)
         parts = slices(len(among))
         found = [np.flatnonzero(among[part] & (self.score[part] + margin >= cut)) + part.start for part in parts]
         return np.concatenate([np.empty(0, np.int64), *found])
@@ -171,32 +186,21 @@ class _Search:
             self.learn(part, exact)
         self.is_exact[rows] = True
 
-    def expected_missed(self) -> float:
-        """Expected number of rows left out whose exact score would reach the cut, from the errors on pilots."""
+    def expected_missed(self, k: int) -> float:
+        """Expected number of rows left out that belong among the best `k`, from the errors on pilots."""
+        if k < 1:
+            return 0.0
         return sum(
-            self._missed(model, np.flatnonzero(~self.is_exact & ~np.isnan(self.value) & rows))
+            self._missed(model, np.flatnonzero(~self.is_exact & ~np.isnan(self.value) & rows), self.cut(k))
             for model, rows in ((self.first, ~self.is_sharp), (self.second, self.is_sharp))
         )
 
-    def _missed(self, model: Model, rows: IntArray) -> float:
-        errors, cut, missed = np.sort(model.errors), self.cut(), 0
+    def _missed(self, model: Model, rows: IntArray, cut: float) -> float:
+        errors, missed = np.sort(model.errors), 0
         for part in slices(len(rows)):
             needed = (cut - self.score[rows[part]]) / self.rank.slope
             missed += int((len(errors) - np.searchsorted(errors, needed, side="left")).sum())
         return missed / max(1, len(errors))
-
-
-def search(
-    problem: Problem, first: Model, predicted: Floats, pilots: IntArray, pilot_values: Floats, rank: Affine, k: int
-) -> Found:
-    """Exact values for at least the best `k` rows. `predicted` is NaN for rows that cannot be ranked."""
-    second = fit_model(np.hstack([problem.features(pilots), problem.pivots(pilots)]), pilot_values)
-    state = _Search(problem, first, second, predicted, rank, k)
-    state.learn(pilots, pilot_values)
-    state.is_exact[pilots] = True
-    if k > 0:
-        state.run()
-    return Found(state.value, state.is_exact, state.expected_missed() if k > 0 else 0.0)
 
 
 def _kth(scores: Floats, k: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,14 @@ from schemas.room import computed, filled, room
 from stages.contract import Decisions, IntArray, Scores
 from stages.dedup.lazy import LazyStrings
 from stages.dsir.ngrams import BUCKETS, ngram_column
-from stages.dsir.weights import counts, log_ratio, log_weights
+from stages.dsir.weights import counts, log_ratio, log_weights, weighted_counts
 from stages.text import On
 from stages.zipfit.alignment import Rule
-from stages.zipfit.cascade import Affine, Found, Ranking, pilot_rows
+from stages.zipfit.cascade import Affine, Found, Ranking, Search, pilot_rows
 from stages.zipfit.debias import expected, fit_line, z_score
 from stages.zipfit.diversity import dissimilar
-from stages.zipfit.ranking import Quota, TokenBudget, best_first, mask, quota, reasons, shortfall, tie_breaker, within
+from stages.zipfit.filling import Filler, Filling, fill_from
+from stages.zipfit.ranking import Quota, TokenBudget, best_first, mask, quota, reasons, shortfall, tie_breaker
 from stages.zipfit.seek import Seeker
 from stages.zipfit.targets import Targets
 
@@ -46,37 +48,54 @@ class Columns(NamedTuple):
     ties: npt.NDArray[np.uint64]
 
 
+class Outcome(NamedTuple):
+    """What was kept, and what is known of every row."""
+
+    found: Found
+    score: Floats
+    filling: Filling
+    notes: tuple[str, ...]
+
+
 def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> Decisions:
     """Keep the best rows within the quota."""
     columns = _read(scores, settings.mode)
     n, limit = len(columns.value), quota(settings.keep, len(columns.value))
     dsir = _dsir(scores, targets, settings.laplace) if settings.mode == "debiased" else np.zeros(n)
     dsir[np.isnan(columns.c_x)] = np.nan
-    ranking, notes = _ranking(columns, dsir, settings.mode), list[str]()
-    usable = ~np.isnan(columns.c_x)
-    if usable.any() and np.isnan(columns.value).all():
-        seeker = Seeker(scores, targets, rule, settings.level, settings.on, settings.mode == "debiased")
-        wanted = _wanted(limit, columns.tokens, settings.max_similarity is not None)
-        found, rank = seeker.find(columns.ties, usable, wanted, ranking)
-        notes.append(_cascade_note(found, limit.rows))
-    else:
-        pilots = pilot_rows(columns.ties, usable)
-        found, rank = Found(columns.value, usable, 0.0), ranking(pilots, columns.value[pilots])
-    score, ties, exact = rank.scores(found.value), columns.ties, np.flatnonzero(found.is_exact)
-    order = exact[best_first(score[exact], ties[exact])]
-    if settings.max_similarity is not None:
-        order = dissimilar(order, scores, settings.on, settings.max_similarity, limit.rows)
-    chosen = within(order, columns.tokens, limit)
-    keep = mask(chosen, n)
+    filler = Filler(limit, columns.tokens, _admission(scores, settings, limit))
+    found, score, filling, notes = _outcome(scores, columns, dsir, settings, targets, rule, filler)
+    keep = mask(filling.rows, n)
     what = "debiased gain" if settings.mode == "debiased" else "alignment"
-    notes.extend(shortfall("zipfit", len(chosen), limit))
     return Decisions(
         keep,
         LazyStrings(n, lambda start, stop: reasons(score[start:stop], keep[start:stop], what)),
         score,
         detail=LazyStrings(n, lambda start, stop: _detail(found, dsir, settings.mode, slice(start, stop))),
-        warnings=tuple(notes),
+        warnings=(*notes, *shortfall("zipfit", len(filling.rows), limit)),
     )
+
+
+def _admission(scores: Scores, settings: Settings, limit: Quota) -> Callable[[IntArray], IntArray]:
+    threshold = settings.max_similarity
+    if threshold is None:
+        return lambda order: order
+    return lambda order: dissimilar(order, scores, settings.on, threshold, limit.rows)
+
+
+def _outcome(
+    scores: Scores, columns: Columns, dsir: Floats, settings: Settings, targets: Targets, rule: Rule, filler: Filler
+) -> Outcome:
+    """Rank all rows by their exact scores, or search for the best where there are none yet."""
+    ranking, usable = _ranking(columns, dsir, settings.mode), ~np.isnan(columns.c_x)
+    if usable.any() and np.isnan(columns.value).all():
+        seeker = Seeker(scores, targets, rule, settings.level, settings.on, settings.mode == "debiased")
+        search = seeker.search(columns.ties, usable, ranking)
+        filling = fill_from(search, filler, columns.ties, int(usable.sum()))
+        return Outcome(Found(search.value, search.is_exact), search.score, filling, (_cascade_note(search, filling),))
+    pilots = pilot_rows(columns.ties, usable)
+    score = ranking(pilots, columns.value[pilots]).scores(columns.value)
+    return Outcome(Found(columns.value, usable), score, filler.fill(best_first(score, columns.ties)), ())
 
 
 def _read(scores: Scores, mode: str) -> Columns:
@@ -104,7 +123,7 @@ def _dsir(scores: Scores, targets: Targets, laplace: float) -> Floats:
     """Mean log importance weight of each row's n-grams; the pool itself is the raw distribution."""
     target, _ = ngram_column([text.decode("utf-8", "surrogatepass") for text in targets.texts])
     raw = counts((batch["ngrams"] for batch in scores.scores(["ngrams"])), BUCKETS)
-    ratio = log_ratio(counts([target], BUCKETS), raw, laplace)
+    ratio = log_ratio(weighted_counts(target, targets.weights, BUCKETS), raw, laplace)
     parts = (log_weights(batch["ngrams"], ratio, "per_token") for batch in scores.scores(["ngrams"]))
     return filled(len(scores), np.float64, parts)
 
@@ -127,22 +146,10 @@ def _ranking(columns: Columns, dsir: Floats, mode: str) -> Ranking:
     return debiased if mode == "debiased" else published
 
 
-def _wanted(limit: Quota, tokens: IntArray, diverse: bool) -> int:
-    """How many rows must be exact: the quota (rows of average size for a token budget), and more where some may go."""
-    rows = min(limit.rows, _affordable(limit, tokens))
-    return min(len(tokens), 2 * rows if diverse else rows)
-
-
-def _affordable(limit: Quota, tokens: IntArray) -> int:
-    if np.isinf(limit.tokens):
-        return len(tokens)
-    return int(1.5 * limit.tokens / max(1.0, float(tokens.mean()))) + 1
-
-
-def _cascade_note(found: Found, rows: int) -> str:
-    exact, n = int(found.is_exact.sum()), len(found.is_exact)
-    kept = min(rows, exact)
-    recall = kept / (kept + found.expected_missed) if kept else 1.0
+def _cascade_note(search: Search, filling: Filling) -> str:
+    exact, n = int(search.is_exact.sum()), len(search.is_exact)
+    best = filling.looked_at
+    recall = best / (best + search.expected_missed(best)) if best else 1.0
     return f"zipfit: {exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
 
 

@@ -9,7 +9,7 @@ from schemas.room import filled, room
 from stages.contract import BoolArray, IntArray, Scores
 from stages.text import On, columns_for, render
 from stages.zipfit.alignment import Rule, combine, gains
-from stages.zipfit.cascade import Affine, Found, Model, Problem, Ranking, choose_pivots, fit_model, pilot_rows, search
+from stages.zipfit.cascade import Model, Problem, Ranking, Search, choose_pivots, fit_model, pilot_rows
 from stages.zipfit.features import COLUMNS, RAW, features, raw_features
 from stages.zipfit.kernel import cores, gzip_lengths
 from stages.zipfit.packed import Packed, pack_arrow
@@ -30,8 +30,8 @@ class Seeker:
         self.level, self.on, self.by_gain = level, on, by_gain
         self.raw = np.empty((0, 0), np.float32)
 
-    def find(self, ties: Ties, usable: BoolArray, k: int, ranking: Ranking) -> tuple[Found, Affine]:
-        """Exact values for the best `k` usable rows, and how values become scores."""
+    def search(self, ties: Ties, usable: BoolArray, ranking: Ranking) -> Search:
+        """A search among the usable rows, begun with the pilots."""
         pilots = pilot_rows(ties, usable)
         values = self.against(pilots, self.targets.texts)
         aggregated = combine(values, self.rule)
@@ -43,14 +43,13 @@ class Seeker:
         first = fit_model(self._cheap(pilots), aggregated)
         predicted = self._predict(first)
         predicted[~usable] = np.nan
-        rank = ranking(pilots, aggregated)
         chosen = self.targets.texts.take(choose_pivots(values, aggregated))
         problem = Problem(
             features=self._cheap,
             pivots=lambda rows: self.against(rows, chosen),
             exact=self._exact,
         )
-        return search(problem, first, predicted, pilots, aggregated, rank, k), rank
+        return Search(problem, first, predicted, pilots, aggregated, ranking(pilots, aggregated))
 
     def _exact(self, rows: IntArray) -> Floats:
         """Values that the store keeps: another `keep` over the same rows computes few anew."""

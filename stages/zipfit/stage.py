@@ -37,6 +37,7 @@ class ZipFit(Stage):
     """
 
     name: ClassVar[str] = "zipfit"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     examines: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[RunsIn] = "thread"
@@ -64,6 +65,10 @@ class ZipFit(Stage):
     def _consistent(self) -> Self:
         if self.level not in LEVELS:
             raise ValueError("level 0 stores without compressing, which ranks by length alone; use 1 to 9 (default 6)")
+        if self.aggregate != "mean" and any(item.weight != 1 for item in self.target):
+            raise ValueError(
+                f"a target's weight is its share in a mean: `aggregate: {self.aggregate}` takes none, leave weights out"
+            )
         if self.per_target and self.cascade is True:
             raise ValueError("per_target needs exact scores for every row: set cascade to false")
         return self

@@ -18,7 +18,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class TargetSet(BaseModel):
-    """One file of target rows and its share in the mean over all sets."""
+    """One file of target rows and its share in the target, in proportion to the other sets' weights.
+
+    The share does not depend on how many rows the set has: each of them counts weight / rows.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

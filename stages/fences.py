@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+FENCE_LINE: Final = r"(?m)^[ \t]*`{3,}[^`\n]*$"
+"""A line that opens or closes a block: no code span that ends on it. For `re` and for Arrow."""
 _FENCE: Final = re.compile(r"[ \t]*(?P<mark>`{3,}|~{3,})(?P<info>.*)")
 _LANGUAGES: Final = {"py": "python", "python3": "python", "js": "javascript", "c++": "cpp", "cc": "cpp"}
 
@@ -40,6 +42,15 @@ def fenced(text: str) -> Fenced:
         else:
             (code if mark else prose).append(line)
     return Fenced(tuple(blocks), "\n".join(prose), not mark)
+
+
+def left_open(text: str) -> bool:
+    """Whether a text breaks off within a block of backticks.
+
+    Lines that open and close must not pair either: a closing fence with prose behind it, which Markdown takes for code,
+    shows no text that was cut off.
+    """
+    return len(re.findall(FENCE_LINE, text)) % 2 == 1 and not fenced(text).balanced
 
 
 def _language(info: str) -> str:
