@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
+from pipelines.recipe import Export, Recipe, Shape, Source
 from pipelines.recipe_file import load_recipe
 from schemas.errors import RecipeError
 
@@ -95,3 +99,28 @@ def test_what_is_no_recipe_is_said_to_be_none(tmp_path: Path, text: str) -> None
 def test_wrong_overrides(tmp_path: Path, item: str) -> None:
     with pytest.raises(RecipeError, match=r"--set|unknown|string"):
         load_recipe(recipe(tmp_path, GOOD), [item])
+
+
+def _documented(title: str) -> dict[str, str]:
+    """Keys and defaults of one table of docs/recipe.md."""
+    text = (Path(__file__).parent.parent / "docs/recipe.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.partition(title)[2].strip().partition("\n\n")[0].splitlines()[2:]]
+    return {row[0].strip("| `"): row[1].strip() for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("model", "title"),
+    [
+        (Recipe, "threshold=0.7`).\n"),
+        (Source, "A source:\n"),
+        (Export, "The export:\n"),
+        (Shape, "An entry of `also`:\n"),
+    ],
+)
+def test_the_documentation_has_every_key_and_its_default(model: type[BaseModel], title: str) -> None:
+    documented = _documented(title)
+    assert list(documented) == [name for name in model.model_fields if name not in ("base", "written")]
+    for name, shown in documented.items():
+        if re.fullmatch("`[^`]*`", shown):
+            default = model.model_fields[name].default
+            assert yaml.safe_load(shown.strip("`")) == (list(default) if isinstance(default, tuple) else default), name

@@ -51,6 +51,7 @@ class Reflect(Stage):
     """
 
     name: ClassVar[str] = "reflect"
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("content_hash", *TURN_COLUMNS)
     runs_in: ClassVar[RunsIn] = "stream"
     rewrites: ClassVar[bool] = True
