@@ -10,6 +10,7 @@ from pipelines.executor import Executor
 from pipelines.intake import Taken, Unit, open_pool, source_units, take_in
 from pipelines.pool import RunPool
 from pipelines.progress import Reporter, Silent
+from pipelines.readers.rows import TRUNCATED
 from pipelines.recipe import Recipe, Source
 from pipelines.store import Store
 from pipelines.tombstones import bury
@@ -77,5 +78,8 @@ def _check(label: str, role: str, taken: list[Taken], reporter: Reporter) -> Non
     if taken and not any(item.report.records for item in taken):
         files = ", ".join(item.report.file for item in taken[:3])
         raise RecipeError(f"stage '{label}', {role}: {files} has no usable record; `curate inspect` says why")
+    for item in taken:
+        if TRUNCATED in item.report.quarantined:  # an evaluation set without its second half lets half of it through
+            raise RecipeError(f"stage '{label}', {role}: {item.report.file} breaks off; get the whole file")
     if bad:
         reporter.warn(f"{label}: {bad} rows of its {role} could not be read and are left out")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipelines.intake import Taken
+from pipelines.readers.rows import TRUNCATED
 from schemas.errors import GateError
 
 _EXAMPLES = 3
 
 
 def check_quarantine(taken: Sequence[Taken], stages: Mapping[str, int], allowed: float) -> None:
-    """Fail if too large a share of all rows is in quarantine.
+    """Fail if too large a share of all rows is in quarantine, or if nobody knows how large it is.
+
+    A file that breaks off has one row in quarantine for all that is lost: no share is small enough for it, but 1 is.
 
     Args:
         taken: what ingest made of every file.
@@ -24,6 +30,7 @@ def check_quarantine(taken: Sequence[Taken], stages: Mapping[str, int], allowed:
     Raises:
         GateError: naming the kinds of error, and the first rows at fault.
     """
+    _check_whole(taken, allowed)
     records = sum(item.report.records for item in taken)
     kinds = Counter(stages)
     for item in taken:
@@ -40,6 +47,19 @@ def check_quarantine(taken: Sequence[Taken], stages: Mapping[str, int], allowed:
     )
 
 
+def _check_whole(taken: Sequence[Taken], allowed: float) -> None:
+    """Fail if a file breaks off, unless everything is allowed. Raises GateError."""
+    cut = [item for item in taken if TRUNCATED in item.report.quarantined]
+    if not cut or allowed >= 1:
+        return
+    more = f"\n  and {len(cut) - _EXAMPLES:,} more files" if len(cut) > _EXAMPLES else ""
+    raise GateError(
+        f"{len(cut):,} of {len(taken):,} files can only be read in part, and how many rows are lost is unknown:\n"
+        + "\n".join(line for item in cut[:_EXAMPLES] for line in islice(_examples([item], TRUNCATED), 1)) + more
+        + "\nMend or replace the file, or take what can be read of it with `max_quarantine: 1`."
+    )  # fmt: skip
+
+
 def check_losses(before: Mapping[str, int], after: Mapping[str, int], allowed: float | None) -> None:
     """Fail if a source lost a larger share of its records than the recipe allows. Raises GateError."""
     for source, rows in before.items():
@@ -51,13 +71,16 @@ def check_losses(before: Mapping[str, int], after: Mapping[str, int], allowed: f
             )
 
 
-def _examples(taken: Sequence[Taken]) -> Iterable[str]:
-    shown = 0
-    for item in taken:
-        for path in item.quarantine_files():
-            for row in pq.read_table(path, columns=["file", "row", "line", "kind", "error"]).to_pylist():
-                where = f"line {row['line']}" if row["line"] is not None else f"row {row['row']}"
-                yield f"  {item.report.source}: {row['file']}, {where}: {row['error']}"
-                shown += 1
-                if shown == _EXAMPLES:
-                    return
+def _examples(taken: Sequence[Taken], kind: str | None = None) -> Iterator[str]:
+    """The first rows in quarantine; of one kind, where it is given."""
+    rows = (row for item in taken for path in item.quarantine_files() for row in _rows(path, kind))
+    for row in islice(rows, _EXAMPLES):
+        where = f"line {row['line']}" if row["line"] is not None else f"row {row['row']}"
+        yield f"  {row['source']}: {row['file']}, {where}: {row['error']}"
+
+
+def _rows(path: Path, kind: str | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(
+        path, columns=["source", "file", "row", "line", "error"], filters=[("kind", "==", kind)] if kind else None
+    ).to_pylist()
+    return found

@@ -19,6 +19,7 @@ from pipelines.progress import Reporter
 from pipelines.readers import Sniffed, decode, read_chunks, sniff
 from pipelines.readers.hf import dataset_digest, read_dataset
 from pipelines.readers.rows import Chunk, RawRow
+from pipelines.readers.streams import public
 from pipelines.recipe import Recipe, Source
 from pipelines.sources import SourceFile, file_digest, list_files
 from pipelines.store import Store
@@ -121,8 +122,11 @@ def _apart(groups: Sequence[Sequence[SourceFile]]) -> list[SourceFile]:
     """
     numbered = {file.url: (number, file) for number, group in reversed([*enumerate(groups)]) for file in group}
     names = Counter(file.path for _, file in numbered.values())
+    mark = ""
+    while any(f"{mark}{number}/{file.path}" in names for number, file in numbered.values() if names[file.path] > 1):
+        mark += "_"  # a path that begins like a number of ours
     files = (
-        file if names[file.path] == 1 else replace(file, path=f"{number}/{file.path}")
+        file if names[file.path] == 1 else replace(file, path=f"{mark}{number}/{file.path}")
         for number, file in numbered.values()
     )
     return sorted(files, key=lambda file: file.path)
@@ -132,7 +136,9 @@ def _file_unit(source: Source, file: SourceFile, limit: int | None, base: Path) 
     try:
         content = file_digest(file).hex()
     except OSError as error:
-        raise RecipeError(f"source '{source.name}': cannot read {file.url}: {error.strerror or error}") from error
+        raise RecipeError(
+            f"source '{source.name}': cannot read {public(file.url)}: {error.strerror or error}"
+        ) from error
     return Unit(source, file, file.path, content, _key(source, file.path, content, limit), limit, base)
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipelines.readers.streams import public
 from pipelines.recipe import RESERVED, Export, Recipe, Source, StageUse
 from pipelines.registry import stage_class
 from schemas.errors import RecipeError, nearest
@@ -130,7 +131,7 @@ def _sources(entries: Any, lines: _Lines) -> list[Source]:
 def _named(source: Source) -> Source:
     if source.name:
         return source
-    name = source.dataset or Path(re.sub(r"[*?\[\]]+", "", source.paths[0]).rstrip("/")).name.split(".")[0]
+    name = source.dataset or Path(re.sub(r"[*?\[\]]+", "", public(source.paths[0])).rstrip("/")).name.split(".")[0]
     return source.model_copy(update={"name": name or "source"})
 
 

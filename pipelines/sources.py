@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -13,6 +14,8 @@ import fsspec
 
 from pipelines.readers.archives import data_paths
 from pipelines.readers.digests import tree_digest
+from pipelines.readers.folders import readable_name, walk
+from pipelines.readers.streams import public, scrubbed
 from schemas.errors import RecipeError, nearest
 from schemas.lineage import DATA, MANIFEST
 
@@ -39,12 +42,31 @@ def list_files(source_path: str, base: Path) -> list[SourceFile]:
     """
     if "://" in source_path:
         return _remote(source_path)
-    path = Path(base, Path(source_path).expanduser())
+    try:
+        path = Path(base, Path(source_path).expanduser())
+        return sorted(_listed(path, not _MAGIC.isdisjoint(source_path)), key=_by_path)
+    except (OSError, RuntimeError) as error:  # no access, a name too long; RuntimeError: no such user
+        raise RecipeError(f"cannot read {_reason(source_path, error)}") from error
+
+
+def _listed(path: Path, is_pattern: bool) -> list[SourceFile]:
     if path.exists():
-        return sorted(_folder(path) if path.is_dir() else [_local(path, path.name)], key=_by_path)
-    if not _MAGIC.isdisjoint(source_path):
+        return _folder(path) if path.is_dir() else [_local(path, path.name)]
+    if is_pattern:
         return _glob(path)
+    _refuse_dangling(path)
     raise RecipeError(f"{path} does not exist: {_nearest_local(path)}")
+
+
+def _reason(source_path: str, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or source_path}: {error.strerror or error}"
+    return f"{source_path}: {error}"
+
+
+def _refuse_dangling(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise RecipeError(f"{readable_name(str(path))} is a link to {os.readlink(path)}, which does not exist")
 
 
 def file_digest(file: SourceFile) -> bytes:
@@ -57,6 +79,8 @@ def _by_path(file: SourceFile) -> str:
 
 
 def _local(path: Path, relative: str) -> SourceFile:
+    if readable_name(relative) != relative:
+        raise RecipeError(f"the name of {readable_name(str(path))} is not valid UTF-8: rename it")
     is_package = path.is_dir()
     size = sum(inner.stat().st_size for inner in _files(path, hidden=True)) if is_package else path.stat().st_size
     return SourceFile(str(path.absolute()), relative, size)
@@ -81,8 +105,7 @@ def _folder(folder: Path) -> list[SourceFile]:
 
 def _files(folder: Path, *, hidden: bool = False, packages: bool = False) -> Iterator[Path]:
     """Files below a folder; with `packages`, the folder of a problem package in place of its files."""
-    for parent, folders, names in os.walk(folder):
-        here = Path(parent)
+    for here, folders, names in walk(folder):
         if packages and here != folder and is_package(here):
             folders.clear()
             yield here
@@ -90,7 +113,14 @@ def _files(folder: Path, *, hidden: bool = False, packages: bool = False) -> Ite
         if not hidden:
             folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
             names = [name for name in _data_names(names) if not name.startswith(".")]
-        yield from (here / name for name in names if (here / name).is_file())
+        yield from _present(here / name for name in names)
+
+
+def _present(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        _refuse_dangling(path)
+        if path.is_file():
+            yield path
 
 
 def _data_names(names: list[str]) -> list[str]:
@@ -102,6 +132,8 @@ def _data_names(names: list[str]) -> list[str]:
 def _glob(pattern: Path) -> list[SourceFile]:
     root = _fixed_part(str(pattern))
     found = [Path(name) for name in glob.glob(str(pattern), recursive=True)]
+    for path in found:
+        _refuse_dangling(path)
     packages = [path for path in found if path.is_dir() and is_package(path)]
     inside = {path for path in found if any(package in path.parents for package in packages)}
     chosen = {path for path in found if path.is_file()} - inside | {*packages}
@@ -147,18 +179,31 @@ def _remote(url: str) -> list[SourceFile]:
     except RecipeError:
         raise
     except Exception as error:  # every file system raises its own errors
-        raise RecipeError(f"cannot read {url}: {type(error).__name__}: {error}") from error
+        raise RecipeError(f"cannot read {public(url)}: {type(error).__name__}: {scrubbed(error)}") from error
     if not found:
-        raise RecipeError(f"no file at {url}: {_nearest_remote(system, path)}")
-    root = _fixed_part(path) if not _MAGIC.isdisjoint(path) else path
-    single = root in found
-    files = [_remote_file(url, system, name, PurePosixPath(name).name if single else root, single) for name in found]
+        raise RecipeError(f"no file at {public(url)}: {_nearest_remote(system, path)}")
+    root = public(_fixed_part(path) if _is_pattern(path) else path)
+    single = path in found
+    files = [_remote_file(url, system, name, root, single) for name in found]
+    _check_apart(files, url)
     return sorted(files, key=_by_path)
+
+
+def _is_pattern(path: str) -> bool:
+    """Whether a remote path has wildcards; in http(s) a question mark starts the query, which has none."""
+    return not _MAGIC.isdisjoint(public(path))
+
+
+def _check_apart(files: Sequence[SourceFile], url: str) -> None:
+    """Raise RecipeError where two files have one path: they differ in their queries, which are not recorded."""
+    name, times = Counter(file.path for file in files).most_common(1)[0]
+    if times > 1:
+        raise RecipeError(f"{times} files at {public(url)} are called {name}: name each one in the list `path:`")
 
 
 def _dataset(system: Any, path: str) -> str:
     """The folder `data` of an earlier run, where `path` is one."""
-    plain = _MAGIC.isdisjoint(path)
+    plain = not _is_pattern(path)
     return (
         f"{path}/{DATA}" if plain and system.isfile(f"{path}/{MANIFEST}") and system.isdir(f"{path}/{DATA}") else path
     )
@@ -167,19 +212,21 @@ def _dataset(system: Any, path: str) -> str:
 def _remote_files(system: Any, path: str) -> list[str]:
     if system.isfile(path):
         return [path]
-    if not _MAGIC.isdisjoint(path):
+    if _is_pattern(path):
         return [name for name in system.glob(path) if system.isfile(name)]
     below = {name.removeprefix(path).lstrip("/"): name for name in system.find(path)}
     return [below[name] for name in data_paths(sorted(below))]
 
 
 def _remote_file(url: str, system: Any, name: str, root: str, single: bool) -> SourceFile:
-    relative = root if single else name.removeprefix(root).lstrip("/")
+    shown = public(name)
+    relative = PurePosixPath(shown).name if single else shown.removeprefix(root).lstrip("/")
     full = url if single else system.unstrip_protocol(name)
     return SourceFile(full, relative, int(system.size(name) or 0))
 
 
 def _nearest_remote(system: Any, path: str) -> str:
+    path = public(path)
     parent = _fixed_part(str(PurePosixPath(path).parent))
     try:
         names = [PurePosixPath(entry).name for entry in system.ls(parent, detail=False)[:_LISTED]]

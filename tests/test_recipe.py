@@ -43,6 +43,12 @@ def test_set_reaches_stages_by_label_index_and_sources_by_name(tmp_path: Path) -
     assert (loaded.sources[0].name, loaded.seed, loaded.export.splits) == ("x", 3, {"validation": 0.1})
 
 
+def test_a_name_made_of_a_url_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "tokentokentoken")
+    text = 'sources: [{path: "https://me:pw@host/get?sig=${TOKEN}"}, {path: "http://host/rows.jsonl?sig=${TOKEN}"}]\n'
+    assert [source.name for source in load_recipe(recipe(tmp_path, text)).sources] == ["get", "rows"]
+
+
 def test_environment_variables_are_used_but_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHERE", "secret.jsonl")
     loaded = load_recipe(recipe(tmp_path, 'name: "${NAME_NOT_SET:-plain}"\nsources: [{name: s, path: "${WHERE}"}]\n'))

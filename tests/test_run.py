@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from collections.abc import Mapping
@@ -271,6 +272,15 @@ def test_an_input_without_a_record_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n\n")
     with pytest.raises(RunError, match="no source has a single usable record"):
         run_here(write_recipe(tmp_path), tmp_path / "out", tmp_path / "store")
+
+
+def test_an_evaluation_set_that_breaks_off_is_an_error(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(3))
+    whole = gzip.compress(b"".join(json.dumps(row).encode() + b"\n" for row in alpaca_rows(2_000, seed=1)))
+    (tmp_path / "evals.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    recipe = write_recipe(tmp_path, stages=[{"decontaminate": {"against": ["evals.jsonl.gz"]}}])
+    with pytest.raises(RecipeError, match=r"'decontaminate', .*evals\.jsonl\.gz breaks off"):
+        run_here(recipe, tmp_path / "out", tmp_path / "store")
 
 
 def test_a_mapping_names_columns_by_hand(tmp_path: Path) -> None:

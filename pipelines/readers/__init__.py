@@ -18,9 +18,9 @@ from pipelines.readers.jsonlines import read_jsonl
 from pipelines.readers.jsonsequence import read_json
 from pipelines.readers.opened import Opened, at_path, seekable
 from pipelines.readers.packages import read_package
-from pipelines.readers.rows import CHUNK_BYTES, MAX_ROW_BYTES, Broken, Chunk, RawRow, Row, Unreadable
+from pipelines.readers.rows import CHUNK_BYTES, MAX_ROW_BYTES, TRUNCATED, Broken, Chunk, RawRow, Row, Unreadable
 from pipelines.readers.sniffing import FORMATS, Sniffed, sniff, sniff_stream
-from pipelines.readers.streams import Damaged, text_pieces
+from pipelines.readers.streams import Damaged, damage_of, text_pieces
 from pipelines.readers.textfiles import read_lines, read_text
 from pipelines.readers.yamlrows import read_yaml
 
@@ -82,5 +82,5 @@ def _columnar(source: Opened, sniffed: Sniffed, chunk_bytes: int) -> Iterator[Ch
     try:
         with seekable(source, sniffed.compression) as file:
             yield from reader(file, chunk_bytes)
-    except (pa.ArrowException, Damaged) as error:
-        yield Chunk(sniffed.format, 0, None, Broken(b"", "truncated_file", str(error)))
+    except (pa.ArrowException, Damaged, OSError) as error:
+        yield Chunk(sniffed.format, 0, None, Broken(b"", TRUNCATED, damage_of(error)))

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
+import lzma
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import IO, Final, cast
+from typing import IO, Final, Self, cast
 
+from pipelines.readers.folders import readable_name
 from pipelines.readers.opened import Opened, PieceFile, copied, held, seekable
-from pipelines.readers.packages import Gathered, Package, package_roots
-from pipelines.readers.rows import Broken, Chunk
-from pipelines.readers.streams import PIECE, Damaged, plain_pieces
+from pipelines.readers.packages import Gathered, package_roots
+from pipelines.readers.rows import TRUNCATED, Broken, Chunk
+from pipelines.readers.streams import PIECE, Damaged, damage_of, plain_pieces
 from schemas.errors import RecipeError
 
 _NOTE: Final = re.compile(r"(readme|licen[sc]e|copying|notice|changelog|contributing)([._-].*)?", re.IGNORECASE)
-_FAILURES: Final = (Damaged, tarfile.TarError, zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError)
+_FAILURES: Final = (
+    Damaged, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, ValueError, OSError,
+    EOFError, RuntimeError, NotImplementedError,
+)  # fmt: skip
+_STEP: Final = 4096  # bytes at once of what is damaged somewhere
 
 ReadMember = Callable[[Opened], Iterator[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in an archive; `open` may be called while the archive stands at it."""
+    """A file in an archive; `open` may be called while the archive stands at it.
+
+    What stands `apart` can be damaged without the archive breaking off.
+    """
 
     path: str
     size: int
     open: Callable[[], IO[bytes]]
+    apart: bool
 
 
 def is_note(name: str) -> bool:
@@ -51,11 +63,12 @@ def _hidden(part: str) -> bool:
 def read_archive(
     source: Opened, format: str, compression: str | None, max_row_bytes: int, read: ReadMember
 ) -> Iterator[Chunk]:
-    """Chunks of all members, rows numbered through the archive; what breaks off ends in a `truncated_file` row.
+    """Chunks of all members, rows numbered through the archive.
 
-    The archive is gone through twice: first for the names, which tell where packages are.
+    A member of a zip that is damaged ends in a `truncated_file` row, and the next is read; a tar breaks off there. The
+    archive is gone through twice: first for the names, which tell where packages are.
     """
-    row = 0
+    row, seen = 0, list[str]()
     try:
         with _members(source, format, compression) as members:
             paths = [member.path for member in members]
@@ -63,11 +76,19 @@ def read_archive(
         paths = None
     try:
         with _members(source, format, compression) as members:
-            for chunk in _member_chunks(members, paths, max_row_bytes, read):
+            for chunk in _member_chunks(_noted(members, seen), paths, max_row_bytes, read):
                 yield replace(chunk, first_row=row)
                 row += len(chunk.items)
     except _FAILURES as error:
-        yield Chunk(format, row, None, Broken(b"", "truncated_file", f"the archive breaks off: {error}"))
+        where = f" in or behind '{seen[-1]}'" if seen else ""
+        problem = f"the archive breaks off{where}, and all that follows is lost: {damage_of(error)}"
+        yield Chunk(format, row, None, Broken(b"", TRUNCATED, problem))
+
+
+def _noted(members: Iterator[Member], seen: list[str]) -> Iterator[Member]:
+    for member in members:
+        seen[:] = [member.path]
+        yield member
 
 
 def _member_chunks(
@@ -84,7 +105,7 @@ def _member_chunks(
             _gather(package, member, member.path.removeprefix(root))
             left[root] -= 1
             if not left[root]:
-                yield Chunk("package", 0, None, Package(gathered.pop(root).value()), root.rstrip("/"))
+                yield Chunk("package", 0, None, gathered.pop(root).block(), root.rstrip("/"))
         elif paths is None or member.path in wanted:
             yield from _file_chunks(member, max_row_bytes, read)
 
@@ -96,19 +117,48 @@ def _root_of(path: str, roots: list[str]) -> str | None:
 
 def _gather(package: Gathered, member: Member, path: str) -> None:
     if package.wants(path, member.size):
-        with member.open() as file:
-            package.add(path, file.read())
+        try:
+            with member.open() as file:
+                package.add(path, file.read())
+        except _FAILURES as error:
+            if not member.apart:
+                raise
+            package.spoil(path, damage_of(error))
 
 
 def _file_chunks(member: Member, max_row_bytes: int, read: ReadMember) -> Iterator[Chunk]:
-    with member.open() as file, copied(iter(lambda: file.read(PIECE), b"")) as copy:
-        try:
-            for chunk in read(held(PurePosixPath(member.path).name, copy)):
-                inner = f"{member.path}/{chunk.member}" if chunk.member else member.path
-                yield replace(chunk, member=inner)
-        except RecipeError as error:
-            copy.seek(0)
-            yield Chunk("unknown", 0, None, Broken(copy.read(max_row_bytes), "unknown_format", str(error)), member.path)
+    try:
+        with member.open() as file, copied(iter(lambda: file.read(PIECE), b"")) as copy:
+            yield from _copy_chunks(member, copy, max_row_bytes, read)
+    except _FAILURES as error:
+        if not member.apart:
+            raise
+        problem = f"'{member.path}' in the archive is damaged, and all its rows are lost: {damage_of(error)}"
+        yield Chunk("unknown", 0, None, Broken(_readable(member, max_row_bytes), TRUNCATED, problem), member.path)
+
+
+def _readable(member: Member, most: int) -> bytes:
+    """The start of a damaged file, as far as it can be read."""
+    parts: list[bytes] = []
+    try:
+        with member.open() as file:
+            file._expected_crc = None  # type: ignore[attr-defined]  # bytes with a wrong checksum are wanted as well
+            while most > 0 and (piece := file.read(min(_STEP, most))):
+                parts.append(piece)
+                most -= len(piece)
+    except _FAILURES:
+        pass
+    return b"".join(parts)
+
+
+def _copy_chunks(member: Member, copy: IO[bytes], max_row_bytes: int, read: ReadMember) -> Iterator[Chunk]:
+    try:
+        for chunk in read(held(PurePosixPath(member.path).name, copy)):
+            inner = f"{member.path}/{chunk.member}" if chunk.member else member.path
+            yield replace(chunk, member=inner)
+    except RecipeError as error:
+        copy.seek(0)
+        yield Chunk("unknown", 0, None, Broken(copy.read(max_row_bytes), "unknown_format", str(error)), member.path)
 
 
 @contextmanager
@@ -118,18 +168,30 @@ def _members(source: Opened, format: str, compression: str | None) -> Iterator[I
             yield _zip_members(archive)
     else:
         stream = cast(IO[bytes], PieceFile(plain_pieces(source.pieces(), compression)))
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
             yield _tar_members(tar)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is damaged or missing is an error; else the archive would seem to end there."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Raises ReadError."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError, tarfile.EmptyHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(f"{error} in place of the next file or the end mark") from None
 
 
 def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
     for info in archive.infolist():
         if not info.is_dir():
-            yield Member(info.filename, info.file_size, lambda info=info: archive.open(info))  # type: ignore[misc]
+            yield Member(info.filename, info.file_size, lambda info=info: archive.open(info), True)  # type: ignore[misc]
 
 
 def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
     for info in archive:
         if info.isfile():
-            name = info.name.removeprefix("./")
-            yield Member(name, info.size, lambda info=info: cast(IO[bytes], archive.extractfile(info)))  # type: ignore[misc]
+            name = readable_name(info.name.removeprefix("./"))
+            yield Member(name, info.size, lambda info=info: cast(IO[bytes], archive.extractfile(info)), False)  # type: ignore[misc]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import IO, Final, TypeAlias
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.readers.rows import CHUNK_ROWS, Broken, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.rows import CHUNK_ROWS, TRUNCATED, Block, Broken, Chunk, Lost, Row
+from pipelines.readers.streams import damage_of
+from pipelines.readers.values import PLAIN_BATCH, batch_rows
 
-PLAIN_BATCH: Final = 1024  # rows per read; batches are then cut or joined to a chunk's size in bytes
+_MOST_LOST: Final = 1 << 24  # rows of a row group that are counted one by one; a damaged file may claim any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,114 +27,117 @@ class Batch:
         return self.count
 
     def rows(self, first_row: int, first_line: int | None, max_row_bytes: int) -> Iterator[Row]:
-        """One dict per row, its values such as JSON has them."""
+        """One dict per row, its values such as JSON has them; rows with a value that Python cannot hold are bad."""
         with pa.ipc.open_stream(self.data) as reader:
             table = reader.read_all()
-        plain = all(_is_plain(field.type) for field in table.schema)
-        row = first_row
         for batch in table.to_batches(max_chunksize=PLAIN_BATCH):
-            for value in _to_pylist(batch):
-                yield columnar_row(row, value if plain else to_plain(value), max_row_bytes)
-                row += 1
+            yield from batch_rows(batch, first_row, max_row_bytes)
+            first_row += batch.num_rows
 
 
-def columnar_row(row: int, value: Any, max_row_bytes: int) -> Row:
-    """A row that has no bytes of its own: they are its value as JSON."""
-    raw = orjson.dumps(value, default=str)
-    if len(raw) > max_row_bytes:
-        return Unreadable(row, None, raw[:max_row_bytes], "too_large", too_large(len(raw), max_row_bytes))
-    return RawRow(row, None, raw, value)
-
-
-def _to_pylist(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Rows as dicts; maps too, unless one has a key twice: then maps are lists of pairs."""
-    try:
-        rows: list[dict[str, Any]] = batch.to_pylist(maps_as_pydicts="strict")
-    except KeyError:
-        rows = batch.to_pylist()
-    return rows
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values of a type come out of Arrow as JSON has them."""
-    if pa.types.is_struct(kind):
-        return all(_is_plain(field.type) for field in kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _is_plain(kind.value_type)
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    return bool(text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def to_plain(value: Any) -> Any:
-    """The same value with only dict, list, str, int, float, bool and None in it.
-
-    Dates become ISO 8601, decimals text, bytes text where they are UTF-8 and else `{"base64": ...}`.
-    """
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else str(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [to_plain(item) for item in value]
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return _text_or_base64(value)
-    return str(value) if isinstance(value, (decimal.Decimal, datetime.timedelta)) else repr(value)
-
-
-def _text_or_base64(value: bytes) -> Any:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode("ascii")}
+Piece: TypeAlias = "pa.RecordBatch | Broken | Lost"
 
 
 def read_parquet(file: IO[bytes], chunk_bytes: int) -> Iterator[Chunk]:
-    """Chunks of a Parquet file."""
+    """Chunks of a Parquet file. Damage costs the rows of its row group from there on, and each of them is counted."""
     with pq.ParquetFile(file, pre_buffer=False) as parquet:  # else the whole file ends up in memory
-        yield from batch_chunks(parquet.iter_batches(batch_size=PLAIN_BATCH), "parquet", chunk_bytes)
+        pieces = (piece for group in range(parquet.num_row_groups) for piece in _row_group(parquet, group))
+        yield from batch_chunks(pieces, "parquet", chunk_bytes)
+
+
+def _row_group(parquet: pq.ParquetFile, group: int) -> Iterator[Piece]:
+    left, problem = parquet.metadata.row_group(group).num_rows, "it ends early"
+    try:
+        for batch in parquet.iter_batches(batch_size=PLAIN_BATCH, row_groups=[group]):
+            left -= batch.num_rows
+            yield batch
+    except (pa.ArrowException, OSError) as error:
+        problem = damage_of(error)
+    if left > 0:
+        yield from _lost(left, f"row group {group} of {parquet.num_row_groups} (from 0) is damaged: {problem}")
+
+
+def _lost(rows: int, problem: str) -> Iterator[Piece]:
+    error = f"{problem}; {rows:,} of its rows are lost"
+    if rows > _MOST_LOST:
+        yield Broken(b"", TRUNCATED, error)
+        return
+    for start in range(0, rows, CHUNK_ROWS):
+        yield Lost(min(CHUNK_ROWS, rows - start), error)
 
 
 def read_arrow(file: IO[bytes], chunk_bytes: int) -> Iterator[Chunk]:
-    """Chunks of an Arrow IPC file or stream."""
+    """Chunks of an Arrow IPC file or stream. Damage in a file costs one record batch, in a stream all behind it."""
     magic = file.read(6)
     file.seek(0)
     if magic == b"ARROW1":
-        reader = pa.ipc.open_file(file)
-        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        yield from batch_chunks(batches, "arrow", chunk_bytes)
+        yield from batch_chunks(_record_batches(pa.ipc.open_file(file)), "arrow", chunk_bytes)
     else:
         yield from batch_chunks(iter(pa.ipc.open_stream(file)), "arrow", chunk_bytes)
 
 
-def batch_chunks(batches: Iterator[pa.RecordBatch], name: str, chunk_bytes: int) -> Iterator[Chunk]:
+def _record_batches(reader: pa.RecordBatchFileReader) -> Iterator[Piece]:
+    count = reader.num_record_batches
+    for index in range(count):
+        try:
+            batch = reader.get_batch(index)
+            batch.validate()
+        except (pa.ArrowException, OSError) as error:
+            where = f"record batch {index} of {count} (from 0) is damaged, and all its rows are lost"
+            yield Broken(b"", TRUNCATED, f"{where}: {damage_of(error)}")
+        else:
+            yield batch
+
+
+def batch_chunks(pieces: Iterator[Piece], name: str, chunk_bytes: int) -> Iterator[Chunk]:
     """Cut and join record batches to chunks. A file that breaks off ends in a `truncated_file` row."""
-    row = size = count = 0
-    held: list[pa.RecordBatch] = []
-    damage = ""
+    row = 0
+    for block in _blocks(_slices(_told(pieces), chunk_bytes), chunk_bytes):
+        yield Chunk(name, row, None, block)
+        row += len(block)
+
+
+def _told(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces, and what breaks them off."""
     try:
-        for batch in _slices(batches, chunk_bytes):
-            if held and (size + batch.nbytes > chunk_bytes or count + batch.num_rows > CHUNK_ROWS):
-                yield Chunk(name, row, None, _block(held, count))
-                row, held, size, count = row + count, [], 0, 0
-            held.append(batch)
-            size, count = size + batch.nbytes, count + batch.num_rows
+        yield from pieces
     except (pa.ArrowException, OSError) as error:
-        damage = str(error)
-    if held:
-        yield Chunk(name, row, None, _block(held, count))
-    if damage:
-        yield Chunk(name, row + count, None, Broken(b"", "truncated_file", damage))
+        yield Broken(b"", TRUNCATED, damage_of(error))
 
 
-def _slices(batches: Iterator[pa.RecordBatch], chunk_bytes: int) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if not batch.num_rows:
+def _slices(pieces: Iterator[Piece], chunk_bytes: int) -> Iterator[Piece]:
+    for piece in pieces:
+        if isinstance(piece, Broken | Lost):
+            yield piece
             continue
-        step = max(1, min(CHUNK_ROWS, batch.num_rows * chunk_bytes // max(1, batch.nbytes)))
-        for start in range(0, batch.num_rows, step):
-            yield batch.slice(start, step)
+        if not piece.num_rows:
+            continue
+        step = max(1, min(CHUNK_ROWS, piece.num_rows * chunk_bytes // max(1, piece.nbytes)))
+        for start in range(0, piece.num_rows, step):
+            yield piece.slice(start, step)
+
+
+def _blocks(pieces: Iterator[Piece], chunk_bytes: int) -> Iterator[Block]:
+    held: list[pa.RecordBatch] = []
+    size = count = 0
+    for piece in pieces:
+        if held and not _fits(piece, size, count, chunk_bytes):
+            yield _block(held, count)
+            held, size, count = [], 0, 0
+        if isinstance(piece, Broken | Lost):
+            yield piece
+        else:
+            held.append(piece)
+            size, count = size + piece.nbytes, count + piece.num_rows
+    if held:
+        yield _block(held, count)
+
+
+def _fits(piece: Piece, size: int, count: int, chunk_bytes: int) -> bool:
+    """Whether a piece can join rows that already make `size` bytes and `count` rows."""
+    if isinstance(piece, Broken | Lost):
+        return False
+    return bool(size + piece.nbytes <= chunk_bytes and count + piece.num_rows <= CHUNK_ROWS)
 
 
 def _block(batches: list[pa.RecordBatch], count: int) -> Batch:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipelines.readers.lines import Lines, whole_lines
-from pipelines.readers.rows import CHUNK_ROWS, Broken, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.rows import CHUNK_ROWS, TRUNCATED, Broken, Chunk, RawRow, Row, Unreadable, too_large
 
 DELIMITERS: Final = ",\t;|"
-_WHOLE_FILE: Final = frozenset({"truncated_file", "too_large"})
+_WHOLE_FILE: Final = frozenset({TRUNCATED, "too_large"})
 _NUMBER: Final = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?%?\s*")
 _SENTENCE: Final = re.compile(r"[.?!。？！]\s*$")
 
@@ -182,7 +182,7 @@ class _Feed:
 
 
 def _special(part: Lines, line: int, limit: int) -> Record:
-    kind, error = ("truncated_file", part.damage) if part.damage else ("too_large", too_large(part.size, limit))
+    kind, error = (TRUNCATED, part.damage) if part.damage else ("too_large", too_large(part.size, limit))
     return Record(part.data, line, part.newlines, None, kind, error)
 
 
@@ -190,7 +190,7 @@ def _bad(feed: _Feed, error: str, line: int) -> Record:
     if feed.special is not None and feed.special.damage:  # the stream breaks off inside the record
         raw, damage = b"".join(feed.taken) + feed.special.data, feed.special.damage
         feed.special = None
-        return Record(raw, line, feed.newlines(), None, "truncated_file", damage)
+        return Record(raw, line, feed.newlines(), None, TRUNCATED, damage)
     if error.startswith("unexpected end"):
         first = feed.keep_first()
         return Record(first, line, int(first.endswith(b"\n")), None, "invalid_csv", "a quoted field is never closed")

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import xxhash
 
+from pipelines.readers.folders import files_below
 from pipelines.readers.streams import file_pieces
 
 
 def tree_digest(url: str) -> bytes:
     """The 16-byte xxh3-128 of a file's bytes; of a local folder, of the paths, sizes and bytes of its files in order.
 
-    Raises RecipeError where a file cannot be read.
+    Raises RecipeError where a file or a folder cannot be read.
     """
     state = xxhash.xxh3_128()
     folder = Path(url)
     if "://" in url or not folder.is_dir():
         _add(state, url)
         return state.digest()
-    for path in sorted(Path(parent, name) for parent, _, names in os.walk(folder) for name in names):
+    for path in files_below(folder):
         state.update(os.fsencode(path.relative_to(folder)) + b"\0" + path.stat().st_size.to_bytes(8, "little"))
         _add(state, str(path))
     return state.digest()

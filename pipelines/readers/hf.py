@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from pipelines.readers.columnar import PLAIN_BATCH, batch_chunks
+from pipelines.readers.columnar import batch_chunks
 from pipelines.readers.digests import tree_digest
 from pipelines.readers.rows import CHUNK_BYTES, Chunk
+from pipelines.readers.values import PLAIN_BATCH
 from schemas.errors import RecipeError, nearest
 from schemas.hashing import digest
 
@@ -40,9 +41,12 @@ def dataset_digest(dataset: str, config: str | None, split: str, base: Path = Pa
 
 
 def _local(dataset: str, base: Path) -> Path | None:
-    folder = Path(base, Path(dataset).expanduser())
-    if folder.is_dir():
-        return folder
+    try:
+        folder = Path(base, Path(dataset).expanduser())
+        if folder.is_dir():
+            return folder
+    except (OSError, RuntimeError) as error:  # a name too long, no such user
+        raise RecipeError(_not_found(dataset, error)) from error
     if dataset.startswith((".", "/", "~")):
         raise RecipeError(f"the dataset folder {folder} does not exist")
     return None

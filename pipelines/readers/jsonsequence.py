@@ -9,7 +9,7 @@ from typing import Any, Final
 from pipelines.readers.jsonlines import json_row
 from pipelines.readers.jsonscan import Element, Scanner, top_arrays
 from pipelines.readers.jsontext import parse_json
-from pipelines.readers.rows import CHUNK_ROWS, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.rows import CHUNK_ROWS, TRUNCATED, Chunk, RawRow, Row, Unreadable, too_large
 from pipelines.readers.window import Window
 from schemas.errors import BadRow
 
@@ -34,7 +34,7 @@ class Elements:
     def _row(self, row: int, element: Element, max_row_bytes: int) -> Row:
         line, raw = element.line, element.data
         if element.damage:
-            return Unreadable(row, line, raw, "truncated_file", element.damage)
+            return Unreadable(row, line, raw, TRUNCATED, element.damage)
         if element.size > len(raw):
             return Unreadable(row, line, raw, "too_large", too_large(element.size, len(raw)))
         result = json_row(row, line, raw, max_row_bytes)

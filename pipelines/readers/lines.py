@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines.readers.rows import CHUNK_ROWS, Block, Broken, Chunk, too_large
+from pipelines.readers.rows import CHUNK_ROWS, TRUNCATED, Block, Broken, Chunk, too_large
 from pipelines.readers.streams import Damaged
 
 BLANK: Final = b" \t\r"
@@ -53,7 +53,7 @@ def line_chunks(
 
 def _items(part: Lines, block: Callable[[bytes, int], Block], max_row_bytes: int) -> Block:
     if part.damage:
-        return Broken(part.data, "truncated_file", part.damage)
+        return Broken(part.data, TRUNCATED, part.damage)
     if part.size:
         return Broken(part.data, "too_large", too_large(part.size, max_row_bytes))
     return block(part.data, count_rows(part.data))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any, Final, cast
 
-from pipelines.readers.streams import PIECE, file_pieces, open_bytes, plain_pieces
+from pipelines.readers.streams import PIECE, file_pieces, open_bytes, plain_pieces, public
 
 _IN_MEMORY: Final = 16 << 20
 
@@ -26,7 +26,7 @@ class Opened:
 
 def at_path(path: str) -> Opened:
     """A local path or fsspec URL."""
-    return Opened(PurePosixPath(path).name, lambda: file_pieces(path), lambda: open_bytes(path))
+    return Opened(PurePosixPath(public(path)).name, lambda: file_pieces(path), lambda: open_bytes(path))
 
 
 def held(name: str, file: IO[bytes]) -> Opened:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from pipelines.readers.columnar import columnar_row
-from pipelines.readers.rows import Chunk, Row
+from pipelines.readers.folders import files_below, readable_name
+from pipelines.readers.rows import Block, Chunk, Lost, Row
+from pipelines.readers.values import columnar_row
 
 MARK: Final = "problem.yaml"
 _PARTS: Final = ("data/", "submissions/")
@@ -45,13 +45,12 @@ def package_roots(paths: list[str]) -> list[str]:
 def read_package(folder: str, max_row_bytes: int) -> Iterator[Chunk]:
     """The one chunk of a package on disk."""
     root = Path(folder)
-    paths = sorted(Path(parent, name) for parent, _, names in os.walk(root) for name in names)
-    gathered = Gathered(root.name, max_row_bytes)
-    for path in paths:
-        relative = path.relative_to(root).as_posix()
+    gathered = Gathered(readable_name(root.name), max_row_bytes)
+    for path in files_below(root):
+        relative = readable_name(path.relative_to(root).as_posix())
         if path.is_file() and gathered.wants(relative, path.stat().st_size):
             gathered.add(relative, path.read_bytes())
-    yield Chunk("package", 0, None, Package(gathered.value()))
+    yield Chunk("package", 0, None, gathered.block())
 
 
 class Gathered:
@@ -61,6 +60,7 @@ class Gathered:
         self._name, self._room = name, max_row_bytes // 4
         self._files: dict[str, bytes] = {}
         self._omitted: list[str] = []
+        self._damage = ""
 
     def wants(self, path: str, size: int) -> bool:
         """Whether there is room for a file; otherwise it is noted as left out."""
@@ -73,6 +73,14 @@ class Gathered:
         """Keep a file; `path` starts below the package's folder."""
         self._room -= len(data)
         self._files[path] = data
+
+    def spoil(self, path: str, problem: str) -> None:
+        """A file is damaged, and with it the package."""
+        self._damage = self._damage or f"'{path}' in the package '{self._name}' is damaged: {problem}"
+
+    def block(self) -> Block:
+        """The block of this package."""
+        return Lost(1, self._damage) if self._damage else Package(self.value())
 
     def value(self) -> dict[str, Any]:
         """The row of this package."""

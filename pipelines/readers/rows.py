@@ -9,6 +9,10 @@ from typing import Any, Final, NamedTuple, Protocol
 CHUNK_BYTES: Final = 8 << 20
 CHUNK_ROWS: Final = 16_384
 MAX_ROW_BYTES: Final = 64 << 20
+TRUNCATED: Final = "truncated_file"
+"""Kind of the row that stands for a part of a file that is lost, nobody knows with how many rows."""
+DAMAGED: Final = "damaged_data"
+"""Kind of rows that are lost to damage, each counted."""
 
 
 class RawRow(NamedTuple):
@@ -71,6 +75,22 @@ class Broken:
     def rows(self, first_row: int, first_line: int | None, max_row_bytes: int) -> Iterator[Row]:
         """The one unreadable row."""
         yield Unreadable(first_row, first_line, self.raw, self.kind, self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A block of `count` rows that damage took, so that they are counted like any others."""
+
+    count: int
+    error: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def rows(self, first_row: int, first_line: int | None, max_row_bytes: int) -> Iterator[Row]:
+        """An unreadable row for every one that is lost."""
+        for row in range(first_row, first_row + self.count):
+            yield Unreadable(row, first_line, b"", DAMAGED, self.error)
 
 
 def too_large(size: int, limit: int) -> str:

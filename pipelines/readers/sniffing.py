@@ -10,7 +10,15 @@ from typing import Final
 from pipelines.readers.delimited import find_delimiter, has_header, sample
 from pipelines.readers.jsonshape import json_shape
 from pipelines.readers.jsontext import is_json
-from pipelines.readers.streams import Damaged, compression_of, encoding_of, file_pieces, plain_pieces, text_pieces
+from pipelines.readers.streams import (
+    Damaged,
+    compression_of,
+    encoding_of,
+    file_pieces,
+    plain_pieces,
+    public,
+    text_pieces,
+)
 from pipelines.readers.textfiles import is_id_lines
 from schemas.errors import RecipeError, nearest
 
@@ -55,7 +63,7 @@ def sniff(path: str, format: str = "auto") -> Sniffed:
         return _folder(path)
     if format == "package":
         raise RecipeError(f"{path} is a file; the format 'package' is for a folder with problem.yaml")
-    return sniff_stream(file_pieces(path), path, format)
+    return sniff_stream(file_pieces(path), public(path), format)
 
 
 def sniff_stream(pieces: Iterator[bytes], name: str, format: str = "auto") -> Sniffed:

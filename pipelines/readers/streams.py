@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,10 +32,19 @@ _BOMS: Final[tuple[tuple[bytes, str], ...]] = (  # the longer first: UTF-32-LE s
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_QUERY: Final = re.compile("[?#]")
 
 
 class Damaged(Exception):
     """The stream breaks off. Everything before the damage has been delivered; the message says where it is."""
+
+
+def damage_of(error: Exception) -> str:
+    """What is wrong with a file's content. Raises `error` again where it is the disk or the network that failed."""
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged offset
+        raise error
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Decompressor(Protocol):
@@ -67,6 +78,24 @@ def encoding_of(head: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
+def public(url: str) -> str:
+    """A path or URL without what may be secret in it: the user and password, and of http(s) the query."""
+    return "::".join(map(_public, url.split("::"))) if "://" in url else url
+
+
+def _public(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    web = scheme in ("http", "https")
+    host, slash, path = (_QUERY.split(rest, maxsplit=1)[0] if web else rest).partition("/")
+    user = host.rpartition("@")[0]
+    return f"{scheme}{separator}{host.rpartition('@')[2] if web or ':' in user else host}{slash}{path}"
+
+
+def scrubbed(text: object) -> str:
+    """A message with every URL in it as `public` has it."""
+    return _URL.sub(lambda match: public(match.group()), str(text))
+
+
 def open_bytes(path: str) -> IO[bytes]:
     """Open a local path or an fsspec URL for reading. Raises RecipeError where that fails."""
     try:
@@ -74,7 +103,7 @@ def open_bytes(path: str) -> IO[bytes]:
             return Path(path).open("rb")
         return cast(IO[bytes], fsspec.open(path, "rb").open())
     except Exception as error:  # every file system raises its own errors
-        raise RecipeError(f"cannot read {path}: {error}") from error
+        raise RecipeError(f"cannot read {public(path)}: {scrubbed(error)}") from error
 
 
 def file_pieces(path: str) -> Iterator[bytes]:

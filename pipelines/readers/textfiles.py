@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipelines.readers.lines import line_chunks, nonblank_lines
-from pipelines.readers.rows import Broken, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.rows import DAMAGED, Broken, Chunk, RawRow, Row, Unreadable, too_large
 from pipelines.readers.streams import Damaged
 
 _ID_LINE: Final = re.compile(r"([A-Za-z_-]{0,16}\d+)[ \t]+(\S.*)", re.DOTALL)
@@ -93,7 +93,7 @@ def read_text(pieces: Iterator[bytes], path: str, max_row_bytes: int) -> Iterato
         damage = str(error)
     data = b"".join(parts)
     if damage:
-        yield Chunk("text", 0, 1, Broken(data, "truncated_file", damage))
+        yield Chunk("text", 0, 1, Broken(data, DAMAGED, damage))
     elif size > max_row_bytes:
         yield Chunk("text", 0, 1, Broken(data, "too_large", too_large(size, max_row_bytes)))
     elif data.strip():

@@ -9,15 +9,16 @@ from typing import Any, Final
 
 import yaml
 
-from pipelines.readers.columnar import to_plain
 from pipelines.readers.jsontext import MAX_DEPTH
 from pipelines.readers.lines import Lines, whole_lines
-from pipelines.readers.rows import CHUNK_ROWS, Broken, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.rows import CHUNK_ROWS, TRUNCATED, Broken, Chunk, RawRow, Row, Unreadable, too_large
+from pipelines.readers.values import to_plain
 from schemas.errors import BadRow
 
 _NOTHING: Final = re.compile(rb"\s*(#.*)?|%(YAML|TAG) .*", re.DOTALL)
 _ALIAS: Final = re.compile(rb"[&*][A-Za-z0-9_]")
 _MAX_NODES: Final = 1_000_000
+_SHOWN: Final = 60  # characters of a wrong value
 _CORE: Final = (  # the YAML 1.2 core schema: in YAML 1.1 `No` is a boolean, 12:30 a number and 2020-01-01 a date
     ("bool", "^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", "^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
@@ -40,6 +41,17 @@ class _Loader(yaml.CSafeLoader):
             twice = next(name for name in names if names.count(name) > 1)
             raise BadRow("duplicate_key", f"the key '{twice}' occurs more than once", twice)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. Raises BadRow for a scalar that is not what its tag says, such as `!!bool maybe`."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, ArithmeticError):
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            tag = node.tag.rpartition(":")[2]
+            where = f"line {node.start_mark.line + 1} of the row"
+            raise BadRow("invalid_yaml", f"{where}: '{node.value[:_SHOWN]}' is not of type {tag}") from None
 
 
 def _integer(loader: yaml.CSafeLoader, node: yaml.ScalarNode) -> int:
@@ -175,7 +187,7 @@ def _texts(parts: Iterator[Lines], limit: int) -> Iterator[_Text]:
     pending, line = _Pending(limit), 1
     for part in parts:
         if part.damage:
-            yield pending.line, pending.rest() + part.data, False, ("truncated_file", part.damage)
+            yield pending.line, pending.rest() + part.data, False, (TRUNCATED, part.damage)
             return
         for data in [part.data] if part.size else _lines(part.data):
             if data.rstrip() in (b"---", b"..."):
