@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hostile.cheats import FUNCTIONS, PROGRAMS
+from hostile.frameworks import CHEATS
 
 from stages.sandbox import Limits, Sandbox, probe
 from stages.verify import verify_code
@@ -27,6 +28,21 @@ METHODS = (
 )  # fmt: skip
 PYTEST = "import pytest\nfrom solution import f\n@pytest.mark.parametrize('x, y', [(2121, 4242), (3, 6)])\ndef test_f(x, y):\n    assert f(x) == y\n"
 INSIDE = METHODS + "# sys.stdout: this comment makes it run whole\n"
+
+
+ASYNC = "import asyncio\nimport pytest\n" + "".join(
+    f"@pytest.mark.asyncio\nasync def test_{n}():\n    await asyncio.sleep(0)\n    assert f({n}) == {2 * n}\n"
+    for n in NUMBERS
+)
+ASYNC_METHODS = METHODS.replace("TestCase", "IsolatedAsyncioTestCase").replace("    def", "    async def")
+PLAIN = "# capsys\nimport pytest\n@pytest.fixture\ndef one():\n    return 1\nclass TestF:\n" + "".join(
+    f"    @pytest.mark.parametrize('x', [{n}])\n    def test_{n}(self, one, x):\n        assert f(one * x) == {2 * n}\n" for n in NUMBERS
+)  # fmt: skip
+GUARDED = (
+    "# capsys\ndef main():\n"
+    + CHECK.partition("\n")[2].replace("candidate", "f")
+    + "if __name__ == '__main__':\n    main()\n"
+)
 
 
 def source(test_code: str, entry: str = "f") -> dict[str, Any]:
@@ -83,6 +99,22 @@ def test_no_cheat_passes_where_tests_share_its_process(sandbox: Sandbox) -> None
     assert honest.whole
     passed = [name for name, code in FUNCTIONS.items() if verify_code(record, code, sandbox, LIMITS).verified]
     assert passed == []
+
+
+@pytest.mark.parametrize("test_code", [ASYNC, ASYNC_METHODS, PLAIN, GUARDED])
+def test_no_cheat_passes_where_a_framework_runs_in_its_process(sandbox: Sandbox, test_code: str) -> None:
+    record = source(test_code)
+    honest = verify_code(record, HONEST, sandbox, LIMITS)
+    assert honest.verified, honest
+    assert honest.whole
+    cheats = {**FUNCTIONS, **CHEATS}
+    assert [name for name, code in cheats.items() if verify_code(record, code, sandbox, LIMITS).verified] == []
+
+
+@pytest.mark.parametrize("kind", ["methods", "pytest", "check"])
+def test_no_cheat_passes_by_the_means_of_a_framework(sandbox: Sandbox, kind: str) -> None:
+    record = RECORDS[kind]
+    assert [name for name, code in CHEATS.items() if verify_code(record, code, sandbox, LIMITS).verified] == []
 
 
 def test_no_cheat_passes_a_test_of_output(sandbox: Sandbox) -> None:

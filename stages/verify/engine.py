@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from stages.sandbox import Limits, Sandbox
+from stages.sandbox import Limits, Sandbox, Status
 
 from . import native, packages, references, runners
 from .problem import Problem, Program, problem
 from .repeat import twice
 from .verdict import Attempt, Outcome, Verdict
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raise it whenever a verdict would come out differently; it belongs in every cache key."""
 _TYPING: Final = "from typing import *"  # what LeetCode's starter code takes for granted
 LIMITS: Final = Limits(cpu_s=10.0)
@@ -43,7 +43,7 @@ def verify_problem(
     best: tuple[Program, Attempt] | None = None
     reasons = []
     for program in read.references[:max_solutions]:
-        attempt = run_program(read, program, sandbox, limits, stop_early)
+        attempt = run_program(read, _completed(read, program), sandbox, limits, stop_early)
         if isinstance(attempt, str):
             reasons.append(attempt)
             continue
@@ -73,10 +73,21 @@ def verify_code(
     if read.kind == "none":
         return _skipped(read, "no tests that can be run")
     program = Program(-1, code, language or read.language, None)
-    if program.language == "python" and read.kind in ("source", "functional") and "__future__" not in code:
-        program = replace(program, code=f"{read.preamble or _TYPING}\n{code}")
+    if read.kind != "stdio":
+        program = _below(read.preamble or _TYPING, program)
     attempt = run_program(read, program, sandbox, limits, stop_early)
     return _skipped(read, attempt) if isinstance(attempt, str) else _verdict(read, program, attempt)
+
+
+def _completed(read: Problem, program: Program) -> Program:
+    """A reference as its source's own harness runs it: starter code with types is filled in below their imports."""
+    return _below(_TYPING, program) if read.kind == "functional" else program
+
+
+def _below(lines: str, program: Program) -> Program:
+    if program.language != "python" or "__future__" in program.code:  # such an import must come first
+        return program
+    return replace(program, code=f"{lines}\n{program.code}")
 
 
 def _read(record: Mapping[str, Any]) -> Problem | Verdict:
@@ -118,8 +129,9 @@ def _rate(attempt: Attempt) -> float:
 def _verdict(read: Problem, program: Program, attempt: Attempt) -> Verdict:
     failed: Outcome | None = attempt.failed.short() if attempt.failed else None
     verified = attempt.verified
+    status: Status = "passed" if verified else failed.status if failed else "skipped"
     return Verdict(
-        status="passed" if verified else failed.status if failed else "runtime_error",
+        status=status,
         verified=verified,
         n_tests=read.n_tests,
         n_distinct=read.n_distinct,
@@ -128,7 +140,7 @@ def _verdict(read: Problem, program: Program, attempt: Attempt) -> Verdict:
         solution=program.index if program.index >= 0 else None,
         failed_test=failed,
         whole=attempt.whole,
-        detail=failed.detail if failed else "",
+        detail=failed.detail if failed else "no test was run" if status == "skipped" else "",
         outcomes=tuple(outcome.short() for outcome in attempt.outcomes),
     )
 

@@ -21,6 +21,7 @@ _KEPT: Final = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.A
 _INSIDE: Final = re.compile(
     r"\bmock\b|\bpatch\b|\bcapsys\b|\bcapfd\b|\bmonkeypatch\b|\bsys\.std(?:out|in|err)\b|\bredirect_std|\bStringIO\b"
     r"|__code__|\binspect\.|\bgetsource\b|\bseed\("
+    r"|\basync\b|\bawait\b|\basyncio\b|pytest_asyncio|IsolatedAsyncioTestCase"  # a coroutine does not travel
 )
 
 
@@ -131,12 +132,13 @@ def problem(record: Mapping[str, Any]) -> Problem:
     prompt = str(record.get("prompt") or "")
     kind = _kind(record, judge, usable)
     generated = judge.get("inputs") if kind == "reference" else None
-    n_tests = len(generated) if isinstance(generated, list) else len(usable)
+    counted: Sequence[Any] = generated if isinstance(generated, list) else usable
+    least = int(kind == "source")  # a test program that nobody could split is one test
     return Problem(
         kind=kind,
         checks=tuple(_checks(usable)),
-        n_tests=n_tests,
-        n_distinct=_distinct(generated) if isinstance(generated, list) else _distinct(usable),
+        n_tests=max(least, len(counted)),
+        n_distinct=max(least, _distinct(counted)),
         test_code=str(record.get("test_code") or "\n".join(str(test.get("code") or "") for test in usable)),
         entry=entry,
         preamble=_preamble(judge, prompt, entry) if language == "python" else "",
@@ -162,12 +164,25 @@ def _kind(record: Mapping[str, Any], judge: Mapping[str, Any], tests: Sequence[M
     if judge.get("expected") == "reference" and isinstance(judge.get("inputs"), list):
         return "reference"
     if not tests:
-        return "none"
+        return "source" if _is_program(record) else "none"
     if record.get("test_type") == "functional":
         return "functional"
     if record.get("test_code") or all(isinstance(test.get("code"), str) for test in tests):
         return "source"
     return "stdio"
+
+
+def _is_program(record: Mapping[str, Any]) -> bool:
+    """Whether tests that nobody could split are a Python program that asserts."""
+    if str(record.get("language") or "python") != "python":
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(str(record.get("test_code") or ""))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
 def _distinct(tests: Sequence[Any]) -> int:

@@ -15,7 +15,7 @@ def run(payload: dict[str, Any]) -> None:
     """Load the program, call its entry point with every list of arguments, write each outcome as it comes."""
     module = modes.new_module("solution")
     try:
-        exec(compile(payload["code"], "solution.py", "exec"), module.__dict__)
+        exec(modes.compiled(payload["code"], "solution.py"), module.__dict__)
     except BaseException as error:
         modes.report()
         _write({"error": _describe(error)})

@@ -130,7 +130,7 @@ def run(payload: dict[str, Any]) -> None:
         sys.modules[name] = module
     server = Server(module)
     try:
-        exec(compile(payload["code"], f"{payload['name']}.py", "exec"), module.__dict__)
+        exec(modes.compiled(payload["code"], f"{payload['name']}.py"), module.__dict__)
         server.peer.send({"ready": sorted(module.__dict__)})
     except BaseException as error:
         modes.report()

@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from . import confine, modes, pytest_shim
+from .cases import Case, collect, guarded, has_tests
 from .codec import Refused
 from .instrument import instrument
 from .peer import Gone
 from .remote import Line, RemoteModule
 
 _SHOWN: Final = 400
+_SKIPPED: Final = (pytest_shim.Skipped, unittest.SkipTest)
 # Names that tests use without importing them: always the real ones, where the program has them at all.
 _COMMON: Final = {
     "math": ("isclose", "fabs", "fsum", "isnan", "isinf", "pi", "inf", "nan"),
@@ -42,6 +44,7 @@ class Record:
     def __init__(self, stop_early: bool) -> None:
         self.stop_early = stop_early
         self.count = 0
+        self.asked: Callable[[], int] = int  # how often the program was asked anything so far
 
     def write(self, **outcome: Any) -> None:
         """One line; after a failure, the end where only a verdict is wanted."""
@@ -51,16 +54,24 @@ class Record:
         if outcome.get("ok") is False and (self.stop_early or outcome.get("gone")):
             raise Stop
 
-    def check(self, name: str, body: Callable[[], object]) -> None:
-        """Run one check and write what came of it."""
+    def check(self, case: Case) -> None:
+        """Run one case and write what came of it.
+
+        A test may skip itself only before it asks the program anything: after that, the program would have a say.
+        """
+        if case.how == "skip":
+            return
+        before = self.asked()
         try:
-            body()
+            case.body()
         except Stop:
             raise
         except BaseException as error:
-            self.failed(name, error)
+            if not isinstance(error, _SKIPPED) or self.asked() != before:
+                self.failed(case.title, error)
         else:
-            self.passed(name)
+            if case.how == "run":
+                self.passed(case.title)
 
     def passed(self, name: str) -> None:
         """A check that held."""
@@ -159,6 +170,7 @@ def _last_words(record: Record, error: BaseException) -> None:
 def _run(payload: dict[str, Any], record: Record) -> None:
     line = Line()
     line.connect()
+    record.asked = lambda: line.peer.asked
     names = Names(line, frozenset(payload["own"]))
     names.update(__name__="test_solution", __builtins__=builtins)
     module = types.ModuleType("test_solution")
@@ -173,7 +185,7 @@ def _run(payload: dict[str, Any], record: Record) -> None:
 
 def _preamble(source: str, names: Names, line: Line) -> None:
     """Run the problem's own definitions here as well; their classes travel by value."""
-    exec(compile(source, "preamble.py", "exec"), names)
+    exec(modes.compiled(source, "preamble.py"), names)
     own = [name for name, kind in names.items() if isinstance(kind, type) and kind.__module__ == "test_solution"]
     if own:
         agreed = line.peer.ask("share", own)
@@ -183,50 +195,23 @@ def _preamble(source: str, names: Names, line: Line) -> None:
 def run_source(source: str, names: dict[str, Any], entry: str, record: Record) -> None:
     """Run test source: test methods and functions one by one where there are any, asserts otherwise."""
     tree = ast.parse(source)
-    kinds = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    tests = [name for name in functions if name.startswith("test") and len(name) > 4]
-    if not tests and not any(has_tests(node) for node in tree.body):
-        _run_asserts(tree, names, entry, functions, record)
+    if not has_tests(tree):
+        _run_asserts(tree, names, entry, record)
         return
-    exec(compile(tree, "test.py", "exec"), names)
-    for name in sorted(kinds, key=source.find):
-        _run_class(names[name], record)
-    for name in tests:
-        for case, body in pytest_shim.cases(names, name):
-            record.check(case, body)
+    exec(modes.compiled(tree, "test.py"), names)
+    for case in collect(tree, names, _run_case):
+        record.check(case)
 
 
-def has_tests(node: ast.stmt) -> bool:
-    """Whether a statement is a class with test methods."""
-    return isinstance(node, ast.ClassDef) and any(
-        isinstance(inner, ast.FunctionDef) and inner.name.startswith("test") for inner in node.body
-    )
-
-
-def _run_class(kind: Any, record: Record) -> None:
-    if isinstance(kind, type) and issubclass(kind, unittest.TestCase):
-        for case in unittest.defaultTestLoader.loadTestsFromTestCase(kind):
-            _run_case(case, record)
-    elif isinstance(kind, type):
-        for name in [name for name in vars(kind) if name.startswith("test")]:
-            for title, body in pytest_shim.methods(kind, name):
-                record.check(title, body)
-
-
-def _run_case(case: Any, record: Record) -> None:
+def _run_case(case: Any) -> None:
     result = unittest.TestResult()
-    name = ".".join(str(case.id()).split(".")[-2:])
-    try:
-        case.run(result)
-    except Gone as error:
-        record.failed(name, error)
+    case.run(result)
     problems = [text for _, text in (*result.errors, *result.failures)]
-    if problems or result.unexpectedSuccesses:
-        last = (problems or ["unexpected success"])[0].strip().splitlines()
-        record.failed(name, AssertionError(_reason(last)))
-    else:
-        record.passed(name)
+    if problems:
+        raise AssertionError(_reason(problems[0].strip().splitlines()))
+    for test, reason in result.skipped:
+        if test is case:
+            raise unittest.SkipTest(reason)
 
 
 def _reason(lines: list[str]) -> str:
@@ -234,16 +219,33 @@ def _reason(lines: list[str]) -> str:
     return "\n".join(lines[starts[0] :] if starts else lines)[:_SHOWN]
 
 
-def _run_asserts(tree: ast.Module, names: dict[str, Any], entry: str, functions: list[str], record: Record) -> None:
+def _run_asserts(tree: ast.Module, names: dict[str, Any], entry: str, record: Record) -> None:
     """Run every assert as a check of its own; call `check(candidate)` where the source leaves that to its reader."""
     names["__passed__"] = record.passed
     names["__failed__"] = _failure(record)
-    calls = called(tree)
-    exec(compile(instrument(tree), "test.py", "exec"), names)
+    functions, calls = functions_of(tree), called(tree)
+    plain, guard = guarded(instrument(tree))
+    exec(modes.compiled(plain, "test.py"), names)
     if "check" in functions and "check" not in calls:
         names["check"](eval(entry, names))
     elif "test" in functions and "test" not in calls:
         names["test"]()
+    if not record.count:
+        _run_guarded(guard, names)
+
+
+def _run_guarded(guard: ast.Module, names: dict[str, Any]) -> None:
+    """Run what stands under `if __name__ == "__main__"`, as a source that checks nothing else wants it."""
+    try:
+        exec(modes.compiled(guard, "test.py"), names)
+    except SystemExit as stop:
+        if stop.code:
+            raise
+
+
+def functions_of(tree: ast.Module) -> set[str]:
+    """Names of the functions that a module defines."""
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
 def called(tree: ast.Module) -> set[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import builtins
+import contextlib
 import gc
 import importlib
+import io
 import json
 import os
 import sys
@@ -30,6 +33,10 @@ _MODES: Final[dict[str, Callable[[dict[str, Any]], None]]] = {}
 # In C all the way: `json.loads` would touch more memory.
 _parse: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _OURS: Final[list[types.ModuleType]] = []
+_STREAMS: Final = (sys.stdout, sys.stderr)  # a program may hide them, and still write to them
+# A program without any of these words has no file, finalizer or stream of its own that would speak only at the end.
+_LINGERING: Final = ("open", "IO", "stdout", "stderr", "Buffered", "__del__", "weakref", "yield")
+_BUFFERING: Final = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
 OUT_OF_MEMORY: Final = 86
 """Exit status of a Python program that ended with MemoryError."""
 
@@ -98,23 +105,27 @@ def forget_ourselves() -> None:
 
 def program(payload: dict[str, Any]) -> None:
     """Run a script as `__main__`, with the life cycle of the interpreter: exit status, threads, atexit, flush."""
-    module = new_module("__main__")
-    module.__file__ = "main.py"
     sys.argv = ["main.py"]
-    code = payload["code"]
     if "files" in payload:
         sys.argv += payload["argv"]
         _serve_files(payload["files"], payload["folder"])
-    elif "/dev/stdin" in code:  # there is no /proc for it to lead to
+    elif "/dev/stdin" in payload["code"]:  # there is no /proc for it to lead to
         _serve_files({}, "/nowhere/")
+    script = _script(payload["code"])
+    lingers = any(word in payload["code"] for word in _LINGERING)
     del payload
-    finish(lambda: exec(compile(code, "main.py", "exec"), module.__dict__))
+    finish(script.pop(), lingers)
+
+
+def _script(code: str) -> list[Callable[[], object]]:
+    """A script as something to call, in a list: whoever takes it out holds the only reference to its module."""
+    names = new_module("__main__").__dict__
+    names["__file__"] = "main.py"
+    return [lambda: exec(compiled(code, "main.py"), names)]
 
 
 def _serve_files(files: dict[str, str], folder: str) -> None:
     """Let `open` find `files`, and swallow what is written below `folder`: what an output validator expects."""
-    import io
-
     system = io.open
 
     def opener(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
@@ -138,16 +149,25 @@ def new_module(name: str) -> types.ModuleType:
     return module
 
 
+def compiled(source: str | ast.Module, name: str, flags: int = 0) -> types.CodeType:
+    """Foreign source as code, without what this file has from `__future__`: annotations are evaluated as usual."""
+    code: types.CodeType = compile(source, name, "exec", flags, dont_inherit=True)
+    return code
+
+
 def add_modules(sources: dict[str, str]) -> None:
     """Make modules that the tests bring along importable."""
     for name, source in sources.items():
-        exec(compile(source, f"{name}.py", "exec"), new_module(name).__dict__)
+        exec(compiled(source, f"{name}.py"), new_module(name).__dict__)
 
 
-def finish(body: Callable[[], object]) -> None:
-    """Run `body` and end the process the way the interpreter would."""
+def finish(body: Callable[[], object], lingers: bool = False) -> None:
+    """Run `body` and end the process the way the interpreter would. `lingers`: it may leave work to the very end."""
     status = _status(body)
+    del body
     status = _status(_wind_up) or status
+    if lingers:
+        _let_go()
     os._exit(status)
 
 
@@ -155,8 +175,42 @@ def _wind_up() -> None:
     shutdown: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
     shutdown()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush_standard()
+
+
+def _flush_standard() -> None:
+    """What the interpreter flushes at its end: whatever stands for stdout and stderr now, unless it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name, None)
+        if stream is not None and not _closed(stream):
+            stream.flush()
+
+
+def _closed(stream: Any) -> bool:
+    try:
+        return bool(stream.closed)
+    except Exception:
+        return False
+
+
+def _let_go() -> None:
+    """Drop the script's module: files that it left open are written, and its finalizers run, as at a real end.
+
+    Errors here change the status of no program.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, getattr(sys, f"__{name}__", None))
+    _flush_all()  # first: the collector may close a file before the text layer above it has written
+    sys.modules.pop("__main__", None)
+    gc.collect()
+    _flush_all()
+
+
+def _flush_all() -> None:
+    streams = [each for each in gc.get_objects() if type(each) in _BUFFERING]
+    for stream in (*_STREAMS, *streams):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _status(body: Callable[[], object]) -> int:

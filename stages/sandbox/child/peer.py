@@ -32,9 +32,11 @@ class Peer:
         self._serve = serve
         self._raised = raised
         self._reraise = reraise
+        self.asked = 0
 
     def ask(self, operation: str, *values: object) -> Any:
         """Request an operation and wait for its outcome. Raises what the other side raised; Gone if it ended."""
+        self.asked += 1
         encoded, heap = self.codec.encode(values)
         self.send({"op": operation, "v": encoded, "h": heap})
         while True:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import itertools
 import re
 import types
-from collections.abc import Callable, Iterator
-from typing import Any
-
-Case = tuple[str, Callable[[], object]]
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class _Raises:
@@ -75,28 +70,67 @@ class Skipped(Exception):
     """A test that skips itself."""
 
 
-class _Marks:
-    def __getattr__(self, name: str) -> Any:
-        def mark(*args: Any, **kwargs: Any) -> Any:
-            def decorate(function: Any) -> Any:
-                if name == "parametrize":
-                    function.__dict__.setdefault("_parameters", []).append((args[0], list(args[1])))
-                return function
+class Param(NamedTuple):
+    """pytest.param: one set of values for a parametrized test, with marks of its own."""
 
-            return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else decorate
+    values: tuple[Any, ...]
+    marks: Any
 
-        return mark
+
+class Mark:
+    """pytest.mark.NAME, with or without arguments: remembers itself on what it decorates."""
+
+    def __init__(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self.args = args
+        self.kwargs = dict(kwargs or {})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        decorates = len(args) == 1 and not kwargs and isinstance(args[0], types.FunctionType | type)
+        if not decorates:
+            return Mark(self.name, args, kwargs)
+        args[0]._marks = [*own_marks(args[0]), self]
+        return args[0]
+
+    @property
+    def skips(self) -> bool:
+        """Whether it says by itself that a test is not to be run, or need not pass. Conditions are not looked at."""
+        return self.name in ("skip", "xfail") and (self.name == "skip" or not self.args)
+
+
+class Marks:
+    """pytest.mark."""
+
+    def __getattr__(self, name: str) -> Mark:
+        return Mark(name)
+
+
+def own_marks(value: Any) -> list[Mark]:
+    """The marks on a function, or on a class and those it inherits from. Asks no object, which might be another's."""
+    value = getattr(value, "__func__", value) if type(value) is types.MethodType else value
+    holders = value.__mro__ if isinstance(value, type) else [value] if isinstance(value, types.FunctionType) else []
+    return next((vars(each)["_marks"] for each in holders if "_marks" in vars(each)), [])
+
+
+def marks_of(value: Any) -> list[Mark]:
+    """The marks in `pytestmark` or in `marks=`: one, or a list of them."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    return [mark for mark in listed if type(mark) is Mark]
 
 
 def fixture(function: Any = None, **options: Any) -> Any:
     """pytest.fixture: marks a function whose value tests ask for by name."""
     if function is None:
-        return fixture
-    function._fixture = True
+        return lambda function: fixture(function, **options)
+    function._fixture = options
     return function
 
 
-def _skip(reason: str = "") -> None:
+def _skip(reason: str = "", **options: Any) -> None:
+    raise Skipped(reason)
+
+
+def _xfail(reason: str = "") -> None:
     raise Skipped(reason)
 
 
@@ -107,56 +141,9 @@ def _fail(reason: str = "", **options: Any) -> None:
 def module() -> types.ModuleType:
     """A module to import as `pytest`."""
     shim = types.ModuleType("pytest")
-    marks = _Marks()
     shim.__dict__.update(
-        raises=raises, approx=approx, fixture=fixture, mark=marks, skip=_skip, fail=_fail, use_correct=True,
-        param=lambda *values, **options: values[0] if len(values) == 1 else values, importorskip=__import__,
+        raises=raises, approx=approx, fixture=fixture, mark=Marks(), skip=_skip, xfail=_xfail, fail=_fail,
+        use_correct=True, importorskip=__import__,
+        param=lambda *values, marks=(), **options: Param(values, marks),
     )  # fmt: skip
     return shim
-
-
-def cases(names: dict[str, Any], name: str) -> Iterator[Case]:
-    """Every case of a test function: one per combination of its parameters."""
-    function = names[name]
-    for label, values in _combinations(function):
-        yield f"{name}{label}", _bound(function, names, values)
-
-
-def methods(kind: type, name: str) -> Iterator[Case]:
-    """Every case of a method of a plain test class, on a fresh object each."""
-    for label, values in _combinations(getattr(kind, name)):
-
-        def body(values: dict[str, Any] = values) -> object:
-            instance = kind()
-            with contextlib.suppress(AttributeError):
-                instance.setup_method()
-            return getattr(instance, name)(**values)
-
-        yield f"{kind.__name__}.{name}{label}", body
-
-
-def _bound(function: Any, names: dict[str, Any], values: dict[str, Any]) -> Callable[[], object]:
-    def body() -> object:
-        wanted = [name for name in inspect.signature(function).parameters if name not in values]
-        return function(**values, **{name: _provide(names, name) for name in wanted})
-
-    return body
-
-
-def _provide(names: dict[str, Any], name: str) -> Any:
-    source = names.get(name)
-    if not getattr(source, "_fixture", False):
-        raise AssertionError(f"unknown fixture {name!r}")
-    inner = {wanted: _provide(names, wanted) for wanted in inspect.signature(source).parameters}  # type: ignore[arg-type]
-    value = source(**inner)  # type: ignore[misc]
-    return next(value) if inspect.isgenerator(value) else value
-
-
-def _combinations(function: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    parameters = getattr(function, "_parameters", [])
-    for picks in itertools.product(*(list(enumerate(values)) for _, values in parameters)):
-        values: dict[str, Any] = {}
-        for (titles, _), (_, value) in zip(parameters, picks, strict=True):
-            keys = [t.strip() for t in titles.split(",")] if isinstance(titles, str) else list(titles)
-            values.update(zip(keys, value if len(keys) > 1 else (value,), strict=True))
-        yield "".join(f"[{at}]" for at, _ in picks), values

@@ -13,6 +13,7 @@ import importlib
 import json
 import operator
 import os
+import re
 import sys
 import traceback
 import types
@@ -20,8 +21,9 @@ import unittest
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from . import confine, modes, pytest_shim
-from .judge import called, has_tests
+from . import cases, confine, fixtures, modes, pytest_shim, running, waiting
+from .cases import Case
+from .judge import called, functions_of
 
 _FORBIDDEN: Final = frozenset(
     [
@@ -44,27 +46,35 @@ _REWIRING: Final = frozenset({"__code__", "__defaults__", "__kwdefaults__"})
 _PLAIN: Final = (int, str, float, bool, list, dict, set, tuple, frozenset, bytes, type(None))
 _MRO: Final = type.__dict__["__mro__"].__get__
 _HEAP_TYPE: Final = 1 << 9  # a class made by Python code, not by the interpreter
-_TOOLS: Final = (unittest.TestCase, operator, json, os, sys.modules[pytest_shim.__name__], pytest_shim.approx)
+_TOOLS: Final = (
+    unittest, unittest.TestCase, unittest.TestLoader, operator, json, os, pytest_shim, pytest_shim.approx,
+    pytest_shim.Mark, pytest_shim.Marks, pytest_shim.Param, cases, running, running.Running, fixtures, waiting,
+)  # fmt: skip
+_PATCHED: Final = "the program patched the tools of the test"
+_ASYNC: Final = re.compile(r"\b(?:async|await|asyncio|IsolatedAsyncioTestCase)\b")
 _LIBRARY: Final = ("collections", "typing", "enum", "dataclasses", "functools", "unittest.mock", "unittest.case")
-Check = tuple[str, Callable[[], object]]
 
 
 def run(payload: dict[str, Any]) -> None:
     """Load the program, run the tests beside it, report every outcome with the nonce."""
-    sys.modules["pytest"] = pytest_shim.module()
+    shim = sys.modules["pytest"] = sys.modules["pytest_asyncio"] = pytest_shim.module()
     unittest.TestCase._baseAssertEqual = _honest_equal  # type: ignore[attr-defined]
     nonce, stop_early = payload.pop("nonce"), payload.pop("stop_early")
-    report, intact = _reporter(nonce), _tamper_check()
+    awaits = waiting.use_asyncio() if _ASYNC.search(payload["test_code"]) else ()
+    report, intact = _reporter(nonce), _tamper_check((shim, *awaits))
     del nonce
-    sys.addaudithook(_guard(os._exit))
+    sys.addaudithook(_guard(os._exit, _trusted_code(bool(awaits))))
     run_check, leave = _runner(report, intact), os._exit
     try:
-        checks = list(_checks(payload["test_code"], payload["entry"], _load(payload)))
+        names = _load(payload)
+        if not intact():
+            raise RuntimeError(_PATCHED)
+        checks = list(_checks(payload["test_code"], payload["entry"], names))
     except BaseException as error:
         report(name="setup", ok=False, error=f"{type(error).__name__}: {error}"[:400])
         leave(0)
-    for name, body in checks:
-        if not run_check(name, body) and stop_early:
+    for case in checks:
+        if case.how != "skip" and not run_check(case) and stop_early:
             leave(0)
     report(done=len(checks))
     leave(0)
@@ -76,32 +86,51 @@ def _load(payload: dict[str, Any]) -> dict[str, Any]:
     for name in payload.get("aliases", ()):
         sys.modules[name] = module
     modes.add_modules(payload.get("modules", {}))
-    exec(compile(payload["code"], f"{payload['name']}.py", "exec"), module.__dict__)
-    return {**module.__dict__, "__name__": "test_solution", "__same__": _same}
+    exec(modes.compiled(payload["code"], f"{payload['name']}.py"), module.__dict__)
+    return {**module.__dict__, "__name__": "test_solution", "__same__": _same, "__seen__": _Seen()}
 
 
-def _checks(source: str, entry: str, names: dict[str, Any]) -> Iterator[Check]:
+def _checks(source: str, entry: str, names: dict[str, Any]) -> Iterator[Case]:
     """Test methods and functions one by one; source with neither is one check as a whole."""
-    tree = _Asserts().visit(ast.parse(source))
-    code = compile(tree, "test.py", "exec")
-    titles = [n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
-    if not any(title.startswith("test") for title in titles) and not any(map(has_tests, tree.body)):
-        yield "the whole test source", lambda: _asserts(source, code, entry, names)
-        return
-    exec(code, names)
-    for title in titles:
-        value = names[title]
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
-            for case in unittest.defaultTestLoader.loadTestsFromTestCase(value):
-                yield ".".join(str(case.id()).split(".")[-2:]), case.debug  # type: ignore[union-attr]
-        elif isinstance(value, types.FunctionType) and title.startswith("test"):
-            yield from pytest_shim.cases(names, title)
+    tree = ast.parse(source)
+    if cases.has_tests(tree):
+        _execute(_Asserts().visit(tree), names)
+        yield from cases.collect(tree, names, waiting.debug)
+    else:
+        yield Case("the whole test source", lambda: _asserts(tree, entry, names))
 
 
-def _asserts(source: str, code: types.CodeType, entry: str, names: dict[str, Any]) -> None:
-    exec(code, names)
-    if entry and "check" in names and "check" not in called(ast.parse(source)):
-        names["check"](eval(entry, names))
+def _execute(tree: ast.Module, names: dict[str, Any]) -> None:
+    code = modes.compiled(tree, "test.py", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    waiting.settle(eval(code, names))
+
+
+def _asserts(tree: ast.Module, entry: str, names: dict[str, Any]) -> None:
+    """Run a source that only asserts. Where it has asserts, at least one must be come to."""
+    functions, calls = functions_of(tree), called(tree)
+    asserts = any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    seen = names["__seen__"] = _Seen()
+    plain, guard = cases.guarded(_Asserts().visit(tree))
+    _execute(plain, names)
+    if "check" in functions and "check" not in calls and entry:
+        waiting.settle(names["check"](eval(entry, names)))
+    elif "test" in functions and "test" not in calls:
+        waiting.settle(names["test"]())
+    if not seen.count:
+        _execute(guard, names)
+    if asserts and not seen.count:
+        raise AssertionError("no assert of the tests was run")
+
+
+class _Seen:
+    """Counts the asserts that are come to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, value: Any) -> Any:
+        self.count += 1
+        return value
 
 
 def _reporter(nonce: str) -> Callable[..., None]:
@@ -114,27 +143,28 @@ def _reporter(nonce: str) -> Callable[..., None]:
     return report
 
 
-def _runner(report: Callable[..., None], intact: Callable[[], bool]) -> Callable[[str, Callable[[], object]], bool]:
-    base = BaseException
+def _runner(report: Callable[..., None], intact: Callable[[], bool]) -> Callable[[Case], bool]:
+    base, patched = BaseException, _PATCHED
 
-    def run_check(name: str, body: Callable[[], object]) -> bool:
-        error = "" if intact() else "the program patched the tools of the test"
+    def run_check(case: Case) -> bool:
+        error = "" if intact() else patched
         if not error:
             try:
-                body()
+                case.body()
             except base as raised:
                 error = f"{type(raised).__name__}: {raised}"[:400] if isinstance(raised, Exception) else "stopped"
             else:
-                error = "" if intact() else "the program patched the tools of the test"
-        report(name=name, ok=not error, error=error)
+                error = "" if intact() else patched
+        if error or case.how == "run":
+            report(name=case.title, ok=not error, error=error)
         return not error
 
     return run_check
 
 
-def _tamper_check() -> Callable[[], bool]:
+def _tamper_check(more: tuple[object, ...]) -> Callable[[], bool]:
     """A function that says whether builtins and the tools of the tests are still what they are now."""
-    watched = [(vars(tool), dict(vars(tool))) for tool in (builtins, sys.modules["unittest"], *_TOOLS)]
+    watched = [(vars(tool), dict(vars(tool))) for tool in (builtins, *_TOOLS, *more)]
     watched.append((globals(), dict(globals())))
     every, ignored = all, {"_", "__warningregistry__", "_type_equality_funcs", "environ"}
 
@@ -154,10 +184,21 @@ def _honest_equal(self: unittest.TestCase, first: Any, second: Any, msg: Any = N
 
 def _same(first: Any, second: Any) -> bool:
     """`==`, except that a class with an `__eq__` of its own never equals a plain value."""
+    if type(second) is pytest_shim.approx or type(first) is pytest_shim.approx:
+        return _made_by_python(first if type(second) is pytest_shim.approx else second) and bool(first == second)
     for value, other in ((first, second), (second, first)):
         if type(other) in _PLAIN and _judges_itself(type(value)):
             return False
     return bool(first == second)
+
+
+def _made_by_python(value: Any) -> bool:
+    """Whether no class of the program's is in a value: `approx` calculates with what it is given."""
+    if type(value) in (list, tuple):
+        return all(map(_made_by_python, value))
+    if type(value) is dict:
+        return all(map(_made_by_python, value.values()))
+    return not type(value).__flags__ & _HEAP_TYPE
 
 
 def _judges_itself(kind: type) -> bool:
@@ -166,21 +207,22 @@ def _judges_itself(kind: type) -> bool:
 
 
 class _Asserts(ast.NodeTransformer):
-    """`assert a == b` becomes `assert __same__(a, b)`."""
+    """`assert a == b` becomes `assert __seen__(__same__(a, b))`."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.Assert:
-        """Only single comparisons for equality."""
+        """Every assert is counted; only single comparisons for equality are made by us."""
         test = node.test
         if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
             sides = [test.left, test.comparators[0]]
-            node.test = ast.copy_location(ast.Call(ast.Name("__same__", ast.Load()), sides, []), test)
+            test = ast.Call(ast.Name("__same__", ast.Load()), sides, [])
+        node.test = ast.copy_location(ast.Call(ast.Name("__seen__", ast.Load()), [test], []), node.test)
         return ast.fix_missing_locations(node)
 
 
-def _guard(leave: Callable[[int], None]) -> Callable[[str, tuple[Any, ...]], None]:
+def _guard(leave: Callable[[int], None], allowed: frozenset[types.CodeType]) -> Callable[[str, tuple[Any, ...]], None]:
     forbidden, frame_of, busy = _FORBIDDEN, sys._getframe, [False]
     attributes = {"object.__getattr__": _FRAMES, "object.__setattr__": _REWIRING, "object.__delattr__": _REWIRING}
-    allowed, say = _trusted_code(), os.write
+    say = os.write
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         named = attributes.get(event, ())
@@ -196,9 +238,11 @@ def _guard(leave: Callable[[int], None]) -> Callable[[str, tuple[Any, ...]], Non
     return hook
 
 
-def _trusted_code() -> frozenset[types.CodeType]:
+def _trusted_code(awaits: bool) -> frozenset[types.CodeType]:
     """Code of the library that looks at frames for a good reason and does not hand them out."""
     found = {traceback.clear_frames.__code__}  # assertRaises clears the frames of what it caught
+    if awaits:  # an event loop that sets a signal handler asks for the text of a task: a line number
+        found.add(importlib.import_module("asyncio.coroutines")._format_coroutine.__code__)
     todo: list[Any] = []
     for name in _LIBRARY:
         module = importlib.import_module(name)
