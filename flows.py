@@ -29,15 +29,15 @@ from prefect.client.schemas.schedules import CronSchedule
 import reports
 from pipelines.executors import ExecutorName, open_executor
 from pipelines.files import write_json
-from pipelines.publish import WORK
+from pipelines.publish import WORK, check_ours
 from pipelines.recipe_file import load_recipe
-from pipelines.remote import folder_for, is_remote, upload
+from pipelines.remote import check_place, folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.shipped import shipped_recipe
 from pipelines.store import open_store
 from pipelines.telemetry import observed
-from schemas.errors import CuratrixError
+from schemas.errors import CuratrixError, RecipeError
 
 _PROGRESS_SECONDS = 5.0
 
@@ -104,9 +104,18 @@ def _may_pass(run_task: Any, run: Any, state: Any) -> bool:
 def _mark(run_flow: Any, run: Any, state: Any) -> None:
     """Leave a note in the output directory of a flow run that failed or crashed, for people who look there first."""
     out = run.parameters.get("out")
-    if out and not is_remote(str(out)):
+    if out and not is_remote(str(out)) and _may_write(Path(out)):
         note = {"flow_run": str(run.id), "name": run.name, "state": state.name, "message": state.message}
         write_json(Path(out) / WORK / "flow.json", note)
+
+
+def _may_write(out: Path) -> bool:
+    """Whether a directory is a run's or empty: the flow may have failed because it is not."""
+    try:
+        check_ours(out)
+    except RecipeError:
+        return False
+    return True
 
 
 @flow(name="curate", log_prints=False, on_failure=[_mark], on_crashed=[_mark])
@@ -133,6 +142,8 @@ def curate(
     place = str(out or loaded.base / loaded.name)
     store = open_store(loaded.store, loaded.base)
     target = folder_for(place, store.root)
+    if is_remote(place):
+        check_place(place)
     log = observed(_FlowLog())
     with open_executor(executor) as chosen:
         settings = Settings(target, store, chosen, log, reports.documents, limit, _as_task, place)
@@ -150,16 +161,22 @@ def _show(manifest: dict[str, Any], name: str, place: str, target: Path) -> None
     create_link_artifact((target / "report.html").absolute().as_uri(), key="report", description=f"{name}: {place}")
 
 
+def _source(data: str) -> str:
+    """The override that names a flow's data: a path starts where the flow runs, not at the shipped recipe."""
+    place = data if is_remote(data) else str(Path(data).expanduser().absolute())
+    return "sources.0.path=" + yaml.safe_dump(place, default_style='"')  # a plain `*` or ` #` means something in YAML
+
+
 @flow(name="curate-sft", on_failure=[_mark], on_crashed=[_mark])
 def curate_sft(data: str, out: str, overrides: list[str] | None = None) -> str:
     """Curate instruction data: clean, deduplicate, bound the length. `data` is a file, folder, glob or URL."""
-    return curate(shipped_recipe("sft"), out, [f"sources.0.path={data}", *(overrides or [])])
+    return curate(shipped_recipe("sft"), out, [_source(data), *(overrides or [])])
 
 
 @flow(name="curate-code", on_failure=[_mark], on_crashed=[_mark])
 def curate_code(data: str, out: str, overrides: list[str] | None = None) -> str:
     """Curate code problems: deduplicate, demand enough tests. `data` is a file, folder, glob or URL."""
-    return curate(shipped_recipe("code"), out, [f"sources.0.path={data}", *(overrides or [])])
+    return curate(shipped_recipe("code"), out, [_source(data), *(overrides or [])])
 
 
 @flow(name="finetune")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from pipelines.files import TableWriter, file_digest, table_writer, write_bytes, write_json
+from pipelines.files import TableWriter, file_digest, read_json, table_writer, write_bytes, write_json
 from pipelines.formats import Format, Untold, format_named
 from pipelines.formats.chat_mask import Unstable
 from pipelines.formats.text_lines import LinesWriter, lines_writer
@@ -117,8 +117,20 @@ def explained(report: Mapping[str, Any]) -> list[str]:
 def _check_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise RecipeError(f"{out} is a file; --out must be a directory")
-    if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).exists():
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if names and not _is_export(out / EXPORTED):
         raise RecipeError(f"{out} is not empty and not an export; choose another --out")
+    if others := sorted(names - {DATA, EXPORTED, "README.md"}):  # an export is replaced as a whole
+        raise RecipeError(f"{out} holds '{others[0]}' beside an export; move it away, or choose another --out")
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is what we say about an export; other programs have an `export.json`, too."""
+    try:
+        source = read_json(path)["source"]
+        return isinstance(source["run_fingerprint"], str)
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
 
 
 def _shards(directory: Path) -> dict[str, list[Path]]:

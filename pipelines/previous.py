@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow.parquet as pq
 
 from pipelines.ids import Ids, Index, digest_ids, from_hex, join
 from pipelines.pool import RunPool
+from pipelines.publish import parse_manifest
 from pipelines.recipe import Recipe
 from pipelines.remote import open_place
 from schemas.errors import RecipeError, RunError
@@ -84,11 +84,12 @@ class _Published:
         """The run at a path or URL, None if there is none."""
         system, root = open_place(place)
         try:
-            return cls(system, root, orjson.loads(system.cat_file(f"{root}/{MANIFEST}")))
+            manifest = parse_manifest(system.cat_file(f"{root}/{MANIFEST}"))
         except FileNotFoundError:
             return None
         except Exception as error:  # every file system raises its own errors
             raise RecipeError(f"cannot read {place}: {type(error).__name__}: {error}") from error
+        return None if manifest is None else cls(system, root, manifest)
 
     def read(self) -> Publication:
         """Its records; of rewritten ones the content before the first rewriting stage."""

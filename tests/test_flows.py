@@ -17,7 +17,7 @@ from prefect.client.schemas.sorting import TaskRunSort  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows  # noqa: E402
-from schemas.errors import GateError  # noqa: E402
+from schemas.errors import GateError, RecipeError  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +65,64 @@ def test_a_failed_flow_leaves_a_note_and_is_not_tried_again(tmp_path: Path, monk
     write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(10))
     flows.curate(recipe, str(tmp_path / "out"))  # the note is not in the way
     assert not (tmp_path / "out/.curatrix").exists()
+
+
+def test_a_foreign_folder_is_not_marked_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(10))
+    recipe = write_recipe(tmp_path)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1.tex").write_text("years of work")
+    for _night in range(2):  # what the first leaves must not open the door to the second
+        with pytest.raises(RecipeError, match="not empty"):
+            flows.curate(recipe, str(tmp_path / "thesis"))
+        assert tree(tmp_path / "thesis") == {"chapter1.tex": b"years of work"}
+    flows.curate(recipe, str(tmp_path / "out"))
+    write_jsonl(tmp_path / "rows.jsonl", [{"instruction": "", "output": ""}] * 4)
+    with pytest.raises(GateError):
+        flows.curate(recipe, str(tmp_path / "out"))
+    assert (tmp_path / "out/.curatrix/flow.json").exists()  # a run's folder is
+
+
+def test_a_foreign_url_is_refused_before_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    recipe = write_recipe(tmp_path)  # without its rows: reading them would be another error
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1.tex").write_text("years of work")
+    with pytest.raises(RecipeError, match=r"not empty.*chapter1\.tex"):
+        flows.curate(recipe, (tmp_path / "thesis").as_uri())
+
+
+@pytest.mark.parametrize(
+    ("data", "meant"),
+    [
+        ("in", {"a.jsonl"}), ("*.jsonl", {"a #1.jsonl", "no: 'é😀\".jsonl"}), ("a #1.jsonl", {"a #1.jsonl"}),
+        ("no: 'é😀\".jsonl", {"no: 'é😀\".jsonl"}), ("{home}/in", {"a.jsonl"}), ("~/in", {"a.jsonl"}),
+        ("file://{home}/in", {"a.jsonl"}),
+    ],
+)  # fmt: skip
+def test_data_of_shipped_flows_starts_at_the_working_directory(
+    data: str, meant: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    for number, name in enumerate(["in/a.jsonl", "a #1.jsonl", "no: 'é😀\".jsonl"]):
+        write_jsonl(Path(name), alpaca_rows(5, seed=number))
+    flows.curate_sft(data.replace("{home}", str(tmp_path / "home")), "out")
+    manifest = json.loads(Path("out/manifest.json").read_text())
+    assert {file["path"] for file in manifest["sources"][0]["files"]} == meant
+
+
+def test_the_shipped_code_deployment_reads_below_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)  # its pull step goes to CURATRIX_HOME
+    write_jsonl(Path("data/problems/a.jsonl"), [_problem(number, 5) for number in range(3)])
+    document = yaml.safe_load((Path(flows.__file__).parent / "prefect.yaml").read_text())
+    chosen = next(entry for entry in document["deployments"] if entry["name"] == "nightly-code")
+    flows.curate_code(**chosen["parameters"])
+    assert json.loads((tmp_path / "datasets/code/manifest.json").read_text())["splits"] == {"train": 3}
 
 
 def test_the_shipped_code_flow_needs_enough_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,28 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == {"mine/notes.txt": b"keep"}
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", '{"source": "wordpress"}', '{"source": {"run_fingerprint": 7}}', "{"])
+def test_a_folder_with_an_export_of_another_program_stays(content: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/export.json").write_text(content)
+    (tmp_path / "site/post.md").write_text("keep")
+    with pytest.raises(RecipeError, match="not an export"):
+        export_run(run, "verl", tmp_path / "site")
+    assert tree(tmp_path) == {"site/export.json": content.encode(), "site/post.md": b"keep"}
+
+
+def test_what_lies_beside_an_export_stays(run: Path, tmp_path: Path) -> None:
+    export_run(run, "verl", tmp_path / "out")
+    export_run(run, "rllm", tmp_path / "out")  # an export alone is replaced
+    assert read_json(tmp_path / "out/export.json")["format"] == "rllm"
+    (tmp_path / "out/.git").mkdir()
+    (tmp_path / "out/.git/HEAD").write_text("keep")
+    before = tree(tmp_path)
+    with pytest.raises(RecipeError, match=r"holds '\.git' beside an export"):
+        export_run(run, "verl", tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
 def test_nothing_to_tell_is_an_error(tmp_path: Path) -> None:
     run = make_run(tmp_path, [TEXT, ALPACA])
     with pytest.raises(RecipeError, match="not one of the 2 rows"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from makes import alpaca_rows, run_here, tree, write_jsonl, write_recipe
 
 from pipelines.progress import Silent
+from pipelines.publish import locked
 from pipelines.remote import fetch, upload
 from schemas.errors import RecipeError, RunError
 
@@ -99,10 +101,165 @@ def test_an_upload_that_breaks_off_leaves_the_place_as_it_was(
     )
 
 
+def _release_again(released: Path, rows: int = 80, **keys: Any) -> None:
+    """Another run in the same folder."""
+    write_jsonl(released.parent / "rows.jsonl", alpaca_rows(rows))
+    run_here(write_recipe(released.parent, **keys), released, released.parent / "store")
+
+
+def _published(memory: Any) -> dict[str, bytes]:
+    return {name.removeprefix("/sets/one/"): memory.cat_file(name) for name in memory.find("/sets/one")}
+
+
+def _wanted(released: Path) -> dict[str, bytes]:
+    return {name: data for name, data in tree(released).items() if name != ".lock"}
+
+
 def test_files_of_an_earlier_run_go(released: Path, memory: Any) -> None:
-    memory.pipe_file("/sets/one/data/train-00007-of-00008.parquet", b"old")
-    assert upload(released, "memory://sets/one", Silent()).removed == ("data/train-00007-of-00008.parquet",)
-    assert not memory.exists("/sets/one/data/train-00007-of-00008.parquet")
+    _release_again(released, stages=["dedup"], export={"rows_per_file": 30, "delta": True, "also": ["alpaca"]})
+    upload(released, "memory://sets/one", Silent())
+    assert _published(memory) == _wanted(released)
+    _release_again(released, 70)
+    gone = upload(released, "memory://sets/one", Silent()).removed
+    assert {"data/train-00000-of-00003.parquet", "delta/train-00000-of-00001.parquet"} <= {*gone}
+    assert {"lineage/decisions/01-dedup.parquet", "exports/alpaca/export.json", "exports/alpaca/README.md"} <= {*gone}
+    assert _published(memory) == _wanted(released)
+
+
+FOREIGN = {"README.txt": b"bytes of others", "thesis/ch1.tex": b"years of work", "data/mine.parquet": b"not yours"}
+
+
+def test_a_place_that_holds_something_else_is_refused(released: Path, memory: Any) -> None:
+    foreign = {**FOREIGN, "manifest.json": b'{"name": "a web app"}'}
+    memory.pipe({f"/sets/one/{name}": data for name, data in foreign.items()})
+    for dry_run in (True, False):
+        with pytest.raises(RecipeError, match=r"not a run of curatrix \(it has 'README\.txt'\)"):
+            upload(released, "memory://sets/one", Silent(), dry_run)
+    with pytest.raises(RecipeError, match="not a finished run"):
+        fetch("memory://sets/one")
+    assert _published(memory) == foreign
+
+
+def test_the_command_refuses_a_folder_that_holds_something_else(released: Path, tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis/ch1.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    command = [sys.executable, "-m", "cli", "publish", str(released), "--to", thesis.parent.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert "ch1.tex" in done.stderr
+    assert tree(thesis.parent) == {"ch1.tex": b"years of work"}
+
+
+def test_what_lies_beside_a_run_stays(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(released.parent / "cache"))
+    upload(released, "memory://sets/one", Silent())
+    memory.pipe({f"/sets/one/{name}": data for name, data in FOREIGN.items()})
+    (released / "notes.txt").write_text("mine: a password")
+    _release_again(released)
+    assert "lineage/decisions/01-dedup.parquet" in upload(released, "memory://sets/one", Silent()).removed
+    wanted = {name: data for name, data in _wanted(released).items() if name != "notes.txt"}
+    assert _published(memory) == {**FOREIGN, **wanted}
+    assert tree(fetch("memory://sets/one")).keys() == wanted.keys()
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_copies_that_break_off_are_gone_on_with(
+    after: int, released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same run or by another one; what the first of all had is known although its manifest is gone."""
+    upload(released, "memory://sets/one", Silent())
+    memory.pipe({f"/sets/one/{name}": data for name, data in FOREIGN.items()})
+    _release_again(released, export={"rows_per_file": 30})
+    copy, copied = type(memory).cp_file, []
+
+    def breaking(self: Any, source: str, target: str, **more: Any) -> None:
+        if len(copied) == after:
+            raise ConnectionError("the line is dead")
+        copied.append(target)
+        copy(self, source, target, **more)
+
+    monkeypatch.setattr(type(memory), "cp_file", breaking)
+    with pytest.raises(ConnectionError):
+        upload(released, "memory://sets/one", Silent())
+    monkeypatch.setattr(type(memory), "cp_file", copy)
+    if after % 2:
+        _release_again(released, 70)
+    again = upload(released, "memory://sets/one", Silent())
+    assert after % 2 or again.known == again.files.keys()  # nothing is sent again
+    assert _published(memory) == {**FOREIGN, **_wanted(released)}
+
+
+def test_nobody_writes_what_is_being_uploaded(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    put, refused = type(memory).put_file, []
+
+    def meanwhile(self: Any, source: str, target: str, **more: Any) -> None:
+        put(self, source, target, **more)
+        with pytest.raises(RunError, match="an upload reads it"):
+            _release_again(released)
+        refused.append(source)
+
+    monkeypatch.setattr(type(memory), "put_file", meanwhile)
+    upload(released, "memory://sets/one", Silent())
+    assert refused
+    assert _published(memory) == _wanted(released)
+    _release_again(released)  # the folder is free again
+    with locked(released), pytest.raises(RunError, match="a run is writing here"):
+        upload(released, "memory://sets/one", Silent())
+
+
+def test_a_run_in_a_folder_of_others_can_be_published(released: Path, memory: Any) -> None:
+    (released / ".lock").unlink()
+    released.chmod(0o555)
+    try:
+        upload(released, "memory://sets/one", Silent())
+    finally:
+        released.chmod(0o755)
+    assert _published(memory) == _wanted(released)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of the hub as a folder, with what the hub puts in a new one."""
+    import huggingface_hub
+
+    root = tmp_path / "hub/datasets/me/sft"
+    write_jsonl(root / ".gitattributes", [])
+    system = fsspec.filesystem("dir", path=str(tmp_path / "hub"), fs=fsspec.filesystem("file"))
+    monkeypatch.setattr("pipelines.remote.open_place", lambda url: (system, url.removeprefix("hf://")))
+
+    class Api:
+        def create_repo(self, *names: str, **more: Any) -> None:
+            pass
+
+        def upload_folder(
+            self, folder_path: Path, allow_patterns: list[str], delete_patterns: list[str] | None, **more: Any
+        ) -> None:
+            for name in delete_patterns or ():
+                (root / name).unlink()
+            for name in allow_patterns:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder_path / name, root / name)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    return root
+
+
+def test_a_repository_of_the_hub_keeps_what_is_not_ours(released: Path, hub: Path) -> None:
+    (hub / "README.md").write_text("---\nlicense: mit\n---\n")  # made with the repository
+    upload(released, "hf://datasets/me/sft", Silent())
+    (hub / "data/mine.parquet").write_bytes(b"not yours")
+    _release_again(released, export={"rows_per_file": 30})
+    upload(released, "hf://datasets/me/sft", Silent())
+    assert tree(hub) == {**_wanted(released), "data/mine.parquet": b"not yours", ".gitattributes": b""}
+
+
+def test_a_repository_of_somebody_else_is_refused(released: Path, hub: Path) -> None:
+    write_jsonl(hub / "data/train.jsonl", [{"theirs": 1}])
+    before = tree(hub)
+    with pytest.raises(RecipeError, match=r"data/train\.jsonl"):
+        upload(released, "hf://datasets/me/sft", Silent())
+    assert tree(hub) == before
 
 
 def test_two_publishers_do_not_mix(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
