@@ -28,7 +28,7 @@ from stages.dedup.texts import normalise
 HERE = Path(__file__).resolve().parent
 THRESHOLD = 0.8
 PEERS = {
-    "copy: nothing but reading and writing": ("rensa", ["rensa"], "copy.py", []),
+    "nothing but reading and writing": ("rensa", ["rensa"], "read_and_write.py", []),
     "rensa RMinHash, words (README)": ("rensa", ["rensa"], "rensa.py", ["words", "RMinHash"]),
     "rensa CMinHash, words": ("rensa", ["rensa"], "rensa.py", ["words", "CMinHash"]),
     "rensa RMinHash, runs of 5 words": ("rensa", ["rensa"], "rensa.py", ["shingles", "RMinHash"]),
