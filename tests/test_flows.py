@@ -17,6 +17,9 @@ from prefect.client.schemas.sorting import TaskRunSort  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 
 import flows  # noqa: E402
+from pipelines.recipe_file import load_recipe  # noqa: E402
+from pipelines.shipped import shipped_recipe  # noqa: E402
+from pipelines.sources import list_files  # noqa: E402
 from schemas.errors import GateError, RecipeError  # noqa: E402
 
 
@@ -104,15 +107,14 @@ def test_a_foreign_url_is_refused_before_the_run(tmp_path: Path, monkeypatch: py
 def test_data_of_shipped_flows_starts_at_the_working_directory(
     data: str, meant: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CURATRIX_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     for number, name in enumerate(["in/a.jsonl", "a #1.jsonl", "no: 'é😀\".jsonl"]):
-        write_jsonl(Path(name), alpaca_rows(5, seed=number))
-    flows.curate_sft(data.replace("{home}", str(tmp_path / "home")), "out")
-    manifest = json.loads(Path("out/manifest.json").read_text())
-    assert {file["path"] for file in manifest["sources"][0]["files"]} == meant
+        write_jsonl(Path(name), alpaca_rows(1, seed=number))
+    loaded = load_recipe(shipped_recipe("sft"), [flows._source(data.replace("{home}", str(tmp_path / "home")))])
+    (path,) = loaded.sources[0].paths
+    assert {file.path for file in list_files(path, loaded.base)} == meant
 
 
 def test_the_shipped_code_deployment_reads_below_its_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
