@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from pipelines.files import file_digest, read_json, replacing
+from pipelines.files import file_digest, replacing
 from pipelines.formats.chat_mask import Unstable
 from pipelines.formats.tokens import COLUMNS, TOKENS, tokenizer_digest, tokens_of
+from pipelines.publish import finished_manifest
 from schemas.errors import RecipeError, RunError
 from schemas.lineage import DATA, MANIFEST
 
@@ -60,10 +61,7 @@ class Unit(NamedTuple):
 
 def open_source(directory: Path) -> Source:
     """The run in `directory`. RecipeError where there is none; RunError where its files do not fit its manifest."""
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise RecipeError(f"{directory} is not a finished run (no {MANIFEST}); `curate run` makes one")
-    manifest = read_json(path)
+    path, manifest = directory / MANIFEST, finished_manifest(directory)
     files = [file for file in manifest["files"] if file["path"].startswith(f"{DATA}/")]
     for file in files:
         found = directory / file["path"]

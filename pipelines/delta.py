@@ -9,14 +9,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from pipelines.executor import Executor
-from pipelines.export import plan_export, write_data
+from pipelines.export import plan_export, planned_rows, write_data
 from pipelines.ids import Ids, Index, from_hex, join
 from pipelines.pool import RunPool
 from pipelines.publish import current_manifest
 from pipelines.recipe import Recipe
-from schemas.lineage import DATA
-
-DELTA = "delta"
+from schemas.lineage import DATA, DELTA
 
 
 def write_delta(pool: RunPool, recipe: Recipe, out: Path, folder: Path, executor: Executor) -> dict[str, Any]:
@@ -30,8 +28,7 @@ def write_delta(pool: RunPool, recipe: Recipe, out: Path, folder: Path, executor
     plan = plan_export(pool, rows[np.asarray(new)], recipe.export, recipe.seed, folder / DELTA)
     for _ in write_data(plan, folder / DELTA, executor):
         pass
-    splits = {name: sum(len(piece) for task in tasks for _, piece in task.pieces) for name, tasks in plan.items()}
-    return {"splits": splits, "since": before["run_fingerprint"] if before else None}
+    return {"splits": planned_rows(plan), "since": before["run_fingerprint"] if before else None}
 
 
 def _contents(out: Path) -> Ids:

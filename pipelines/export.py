@@ -31,6 +31,11 @@ class ShardTask:
     pieces: tuple[tuple[Part, IntArray], ...]
     format: str
 
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(len(piece) for _, piece in self.pieces)
+
 
 def plan_export(pool: RunPool, rows: IntArray, export: Export, seed: int, folder: Path) -> dict[str, list[ShardTask]]:
     """The files of every split that has any of `rows` (run positions); their number is known from the beginning."""
@@ -50,6 +55,11 @@ def plan_export(pool: RunPool, rows: IntArray, export: Export, seed: int, folder
                 for path, piece in zip(paths, pieces, strict=True)
             ]
     return plan
+
+
+def planned_rows(plan: dict[str, list[ShardTask]]) -> dict[str, int]:
+    """The rows of every split."""
+    return {name: sum(task.rows for task in tasks) for name, tasks in plan.items()}
 
 
 def split_of(hashes: Ids, splits: Mapping[Any, float], seed: int) -> IntArray:
@@ -72,14 +82,13 @@ def write_data(plan: dict[str, list[ShardTask]], folder: Path, executor: Executo
 
 def write_shard(task: ShardTask) -> int:
     """Write one file and return its rows. A file that is there is whole; it is left alone if it has these records."""
-    rows = sum(len(piece) for _, piece in task.pieces)
     if task.path.exists() and _holds(task):
-        return rows
+        return task.rows
     with table_writer(task.path, RECORD, bloom="record_id") as writer:
         for part, piece in task.pieces:
             for start in range(0, len(piece), ROW_GROUP):
                 writer.write(_formatted(part.read(RECORD.names, piece[start : start + ROW_GROUP]), task.format))
-    return rows
+    return task.rows
 
 
 def _holds(task: ShardTask) -> bool:

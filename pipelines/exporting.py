@@ -21,13 +21,11 @@ from pipelines.formats.chat_mask import Unstable
 from pipelines.formats.text_lines import LinesWriter, lines_writer
 from pipelines.formats.tokens_export import TokenExport
 from pipelines.formats.tokens_files import LAYOUTS
-from pipelines.publish import current_manifest
+from pipelines.publish import finished_manifest
 from schemas.errors import GateError, RecipeError, RunError
-from schemas.lineage import DATA, MANIFEST
+from schemas.lineage import DATA
 
 EXPORTED: Final = "export.json"
-EXPORTS: Final = "exports"
-"""Folder in a run for the shapes that its recipe asks for."""
 _ROWS_PER_FILE: Final = 100_000
 _SHARD: Final = re.compile(r"^(?P<split>\w+)-\d+-of-\d+\.parquet$")
 
@@ -72,9 +70,7 @@ def export_run(
     with `strict`, GateError where any row cannot.
     """
     shape = _shape(to, tokenizer, when_unstable, lines)
-    manifest = current_manifest(directory)
-    if manifest is None:
-        raise RecipeError(f"{directory} is not a finished run (no {MANIFEST}); `curate run` makes one")
+    manifest = finished_manifest(directory)
     out = out.absolute()
     _check_free(out)
     work = out.with_name(f".{out.name}.export")

@@ -14,18 +14,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.delta import DELTA
-from pipelines.exporting import EXPORTS
 from pipelines.files import table_writer, write_bytes, write_json
 from pipelines.ids import from_hex
 from pipelines.lineage import decisions_file
 from pipelines.manifest import file_entries
-from pipelines.publish import current_manifest, locked
+from pipelines.publish import finished_manifest, locked
 from pipelines.run import Documents
 from pipelines.store import Store, open_store
 from pipelines.tombstones import REASON, add_tombstones, contained, read_tombstones
-from schemas.errors import RecipeError
-from schemas.lineage import DATA, DECISION, DECISIONS_DIR, MANIFEST, QUARANTINE_DIR, REWRITES_DIR, SCORES_DIR
+from schemas.lineage import (
+    DATA,
+    DECISION,
+    DECISIONS_DIR,
+    DELTA,
+    EXPORTS,
+    MANIFEST,
+    QUARANTINE_DIR,
+    REWRITES_DIR,
+    SCORES_DIR,
+)
 
 _LABEL = "forget"
 _KEPT_COLUMNS = ("record_id", "content_hash", "source", "kind", "origin")  # none of them may be null
@@ -53,7 +60,7 @@ def stores_of(directories: Sequence[Path]) -> list[Store]:
     """The stores that runs were made with, those that are on this machine; if none is, the one that is used without a
     recipe. Raises RecipeError if a directory is no finished run.
     """
-    paths = dict.fromkeys(Path(_manifest(directory)["store"]) for directory in directories)
+    paths = dict.fromkeys(Path(finished_manifest(directory)["store"]) for directory in directories)
     return [Store(path) for path in paths if path.is_dir()] or [open_store(None, Path())]
 
 
@@ -69,7 +76,7 @@ def forget(removal: Removal, directories: Sequence[Path], stores: Sequence[Store
         RunError: if a run is writing there.
     """
     for directory in directories:
-        _manifest(directory)
+        finished_manifest(directory)
     for store in stores:
         add_tombstones(store.root, removal.hashes, removal.reason)
     known = removal.hashes.union(*(read_tombstones(store.root) for store in stores))
@@ -89,13 +96,6 @@ def _forget_stored(store: Path, removal: Removal) -> tuple[int, int, int]:
     return records, scores, replies
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
-    manifest = current_manifest(directory)
-    if manifest is None:
-        raise RecipeError(f"{directory} is not a finished run: it has no {MANIFEST}")
-    return manifest
-
-
 def _score_files(store: Path) -> list[Path]:
     return sorted(store.glob("scores/*/*.parquet"))
 
@@ -103,7 +103,7 @@ def _score_files(store: Path) -> list[Path]:
 def _forget_run(directory: Path, removal: Removal, documents: Documents) -> int:
     """Returns how many rows of the dataset went."""
     with locked(directory):
-        manifest = _manifest(directory)
+        manifest = finished_manifest(directory)
         ids = _record_ids(directory, removal)
         if not ids:
             return 0
@@ -201,7 +201,7 @@ def _blank_decisions(path: Path, ids: frozenset[str]) -> None:
         plain = pc.replace_substring_regex(table["reason"], "(?s);.*", "")
         return _replaced(table, mask, {"reason": plain, "detail": pa.scalar(None, pa.string())})
 
-    _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
+    _change(path, _any_of(ids), blank)
 
 
 def _blank_failures(path: Path, ids: frozenset[str]) -> None:
@@ -210,7 +210,12 @@ def _blank_failures(path: Path, ids: frozenset[str]) -> None:
     def blank(table: pa.Table, mask: pa.Array) -> pa.Table:
         return _replaced(table, mask, {"error": REASON, "raw": pa.scalar(None, pa.binary())})
 
-    _change(path, lambda table: pc.is_in(table["record_id"], pa.array(sorted(ids))), blank)
+    _change(path, _any_of(ids), blank)
+
+
+def _any_of(ids: frozenset[str]) -> Callable[[pa.Table], pa.ChunkedArray]:
+    wanted = pa.array(sorted(ids), pa.string())
+    return lambda table: pc.is_in(table["record_id"], wanted)
 
 
 def _replaced(table: pa.Table, mask: pa.Array, values: Mapping[str, Any]) -> pa.Table:

@@ -15,11 +15,11 @@ import orjson
 from pipelines.files import TEMPORARY, read_json, write_json
 from pipelines.progress import EVENTS
 from schemas.errors import RecipeError, RunError
-from schemas.lineage import DATA, MANIFEST, QUARANTINE_DIR
+from schemas.lineage import DATA, DELTA, EXPORTS, LINEAGE_DIR, MANIFEST, QUARANTINE_DIR
 
 WORK = ".curatrix"
 LOCK = ".lock"
-FOLDERS: Final = frozenset({DATA, "delta", "exports", "lineage", QUARANTINE_DIR})
+FOLDERS: Final = frozenset({DATA, DELTA, EXPORTS, LINEAGE_DIR, QUARANTINE_DIR})
 DOCUMENTS: Final = frozenset({"README.md", "catalog.sql", "report.html", EVENTS})
 """What a run consists of, with its manifest. Nothing else in its directory was written by us, or is ever removed."""
 _KEPT = (WORK, LOCK)
@@ -81,6 +81,14 @@ def current_manifest(out: Path) -> dict[str, Any] | None:
     """The manifest of the run published in `out`, or None; other programs have a `manifest.json`, too."""
     path = out / MANIFEST
     return parse_manifest(path.read_bytes()) if path.is_file() else None
+
+
+def finished_manifest(out: Path) -> dict[str, Any]:
+    """The manifest of the run published in `out`. Raises RecipeError if there is none."""
+    manifest = current_manifest(out)
+    if manifest is None:
+        raise RecipeError(f"{out} is not a finished run (no {MANIFEST} of a run); `curate run` makes one")
+    return manifest
 
 
 def parse_manifest(content: bytes) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from pipelines.extras import find_extras, open_extras
 from pipelines.files import read_json
 from pipelines.intake import Taken, UnitReport
 from pipelines.previous import replaced_by, work_name
-from pipelines.publish import check_ours, current_manifest, locked, work_folder
+from pipelines.publish import check_ours, finished_manifest, locked, work_folder
 from pipelines.recipe_file import override_recipe
 from pipelines.run import Job, Settings, execute
 from pipelines.store import Store
@@ -31,9 +31,7 @@ def redecide(directory: Path, overrides: Sequence[str], settings: Settings, writ
         RecipeError: if `directory` is no run, or an override is wrong.
         RunError: if the store no longer has the run's records.
     """
-    manifest = current_manifest(directory)
-    if manifest is None:
-        raise RecipeError(f"{directory} is not a finished run: it has no manifest.json")
+    manifest = finished_manifest(directory)
     if reads := [item for item in overrides if item.partition(".")[0].partition("=")[0].strip() == "sources"]:
         raise RecipeError(f"--set {reads[0]}: redecide reads no sources; change the recipe and run it")
     recipe = override_recipe(manifest["recipe"], overrides, Path(manifest["recipe_folder"]))

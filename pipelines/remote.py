@@ -19,13 +19,13 @@ import fsspec
 import orjson
 import platformdirs
 
-from pipelines.exporting import EXPORTED, EXPORTS
+from pipelines.exporting import EXPORTED
 from pipelines.files import file_digest, read_json, replacing
 from pipelines.progress import Reporter
-from pipelines.publish import DOCUMENTS, FOLDERS, LOCK, WORK, current_manifest, held_still, parse_manifest
+from pipelines.publish import DOCUMENTS, FOLDERS, LOCK, WORK, finished_manifest, held_still, parse_manifest
 from schemas.errors import RecipeError, RunError
 from schemas.hashing import digest
-from schemas.lineage import MANIFEST
+from schemas.lineage import EXPORTS, MANIFEST
 
 _HUB: Final = "hf"
 _BESIDE: Final = {_HUB: ("README.md", ".gitattributes")}
@@ -76,9 +76,9 @@ def upload(folder: Path, url: str, reporter: Reporter, dry_run: bool = False) ->
         RecipeError: if `folder` is no finished run, `url` holds something else, or nothing can be said there.
         RunError: if a run is writing in `folder`, or another run was published at `url` meanwhile.
     """
-    _finished(folder)
+    finished_manifest(folder)
     with held_still(folder):
-        manifest = _finished(folder)
+        manifest = finished_manifest(folder)
         files = {name: (folder / name).stat().st_size for name in sorted(_parts_here(folder, manifest))}
         if url.startswith(f"{_HUB}://"):
             return _upload_to_hub(folder, url, files, dry_run)
@@ -118,13 +118,6 @@ def fetch(url: str) -> Path:
     with replacing(folder / MANIFEST) as temporary:
         temporary.write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return folder
-
-
-def _finished(folder: Path) -> dict[str, Any]:
-    manifest = current_manifest(folder)
-    if manifest is None:
-        raise RecipeError(f"{folder} is not a finished run: it has no {MANIFEST} of a run")
-    return manifest
 
 
 def _parts_here(folder: Path, manifest: Mapping[str, Any]) -> frozenset[str]:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipelines.delta import write_delta
 from pipelines.executor import Executor
-from pipelines.export import plan_export, write_data
-from pipelines.exporting import EXPORTED, EXPORTS, explained, export_run, options
+from pipelines.export import plan_export, planned_rows, write_data
+from pipelines.exporting import EXPORTED, explained, export_run, options
 from pipelines.extras import Extras, ExtraUnits, find_extras, open_extras
 from pipelines.files import read_json, table_writer, write_bytes
 from pipelines.gates import check_losses, check_quarantine
@@ -34,7 +34,7 @@ from pipelines.store import Store
 from pipelines.tombstones import REASON, bury, tombstones_fingerprint
 from schemas.errors import RunError
 from schemas.hashing import digest, fingerprint
-from schemas.lineage import INGEST
+from schemas.lineage import EXPORTS, INGEST
 from schemas.record import QUARANTINE
 from stages.contract import BoolArray
 
@@ -278,7 +278,7 @@ def _export(job: Job, pool: RunPool) -> dict[str, int]:
     plan = plan_export(pool, pool.global_rows(), job.recipe.export, job.recipe.seed, job.folder / "data")
     for rows in write_data(plan, job.folder / "data", job.settings.executor):
         job.reporter.advance(rows)
-    splits = {name: sum(len(piece) for shard in shards for _, piece in shard.pieces) for name, shards in plan.items()}
+    splits = planned_rows(plan)
     job.timings["export"] = round(time.monotonic() - since, 3)
     job.reporter.finish(", ".join(f"{name} {rows:,}" for name, rows in splits.items()) or "no row is left")
     if not splits:

@@ -14,11 +14,12 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import platformdirs
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.version import Version
 from rich.table import Table
 from rich.text import Text
+
+from pipelines.store import store_root
 
 Status = Literal["works", "missing", "broken"]
 _STYLE: Final = {"works": "green", "missing": "yellow", "broken": "bold red"}
@@ -223,8 +224,7 @@ def _ray() -> Iterator[Check]:
 
 
 def _store() -> Iterator[Check]:
-    chosen = os.environ.get("CURATRIX_STORE")
-    root = Path(chosen) if chosen else platformdirs.user_cache_path("curatrix") / "store"
+    root = store_root(None, Path())
     there = next(path for path in (root, *root.resolve().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     found = f"{root}, {free / 1e9:.1f} GB free"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,22 @@ def _s3(settings: dict[str, str]) -> Any:
     )
 
 
+@contextmanager
+def _dead_line(memory: Any, monkeypatch: pytest.MonkeyPatch, method: str, after: int) -> Iterator[None]:
+    """A file system whose `method` fails from the call after the first `after` on."""
+    real, done = getattr(type(memory), method), []
+
+    def breaking(self: Any, source: str, target: str, **more: Any) -> None:
+        if len(done) == after:
+            raise ConnectionError("the line is dead")
+        done.append(target)
+        real(self, source, target, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(memory), method, breaking)
+        yield
+
+
 def test_what_is_published_can_be_fetched(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(released.parent / "cache"))
     upload(released, "memory://sets/one", Silent())
@@ -80,20 +97,10 @@ def test_an_upload_that_breaks_off_leaves_the_place_as_it_was(
     before = {name: memory.cat_file(name) for name in memory.find("/sets/one")}
     write_jsonl(released.parent / "rows.jsonl", alpaca_rows(80))
     run_here(released.parent / "recipe.yaml", released, released.parent / "store")
-    put, sent = type(memory).put_file, []
-
-    def breaking(self: Any, source: str, target: str, **more: Any) -> None:
-        if len(sent) == 2:
-            raise ConnectionError("the line is dead")
-        sent.append(target)
-        put(self, source, target, **more)
-
-    monkeypatch.setattr(type(memory), "put_file", breaking)
-    with pytest.raises(ConnectionError):
+    with _dead_line(memory, monkeypatch, "put_file", 2), pytest.raises(ConnectionError):
         upload(released, "memory://sets/one", Silent())
     now = {name: memory.cat_file(name) for name in memory.find("/sets/one") if "/.curatrix/" not in name}
     assert now == before
-    monkeypatch.setattr(type(memory), "put_file", put)
     assert len(upload(released, "memory://sets/one", Silent()).known) == 2  # not sent again
     assert (
         memory.cat_file("/sets/one/data/train-00000-of-00001.parquet")
@@ -171,18 +178,8 @@ def test_copies_that_break_off_are_gone_on_with(
     upload(released, "memory://sets/one", Silent())
     memory.pipe({f"/sets/one/{name}": data for name, data in FOREIGN.items()})
     _release_again(released, export={"rows_per_file": 30})
-    copy, copied = type(memory).cp_file, []
-
-    def breaking(self: Any, source: str, target: str, **more: Any) -> None:
-        if len(copied) == after:
-            raise ConnectionError("the line is dead")
-        copied.append(target)
-        copy(self, source, target, **more)
-
-    monkeypatch.setattr(type(memory), "cp_file", breaking)
-    with pytest.raises(ConnectionError):
+    with _dead_line(memory, monkeypatch, "cp_file", after), pytest.raises(ConnectionError):
         upload(released, "memory://sets/one", Silent())
-    monkeypatch.setattr(type(memory), "cp_file", copy)
     if after % 2:
         _release_again(released, 70)
     again = upload(released, "memory://sets/one", Silent())
