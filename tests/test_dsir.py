@@ -19,7 +19,7 @@ from zipfit_targets import score as score_with
 from schemas.errors import RecipeError
 from stages.contract import Decisions
 from stages.dsir import ngrams
-from stages.dsir.ngrams import ngram_column
+from stages.dsir.ngrams import ngram_column, word_counts
 from stages.dsir.stage import Dsir
 from stages.dsir.weights import weighted_counts
 from stages.zipfit.ranking import tie_breaker
@@ -53,13 +53,23 @@ def plain_counts(text: str, buckets: int) -> np.ndarray:
     return out
 
 
-@given(st.lists(st.text(max_size=90), max_size=5), st.sampled_from([1, 97, 10_000, 65_536]))
-@settings(max_examples=150, deadline=None)
+TEXTS = st.text(max_size=90) | st.text("aZz_09 .,-\t\x00\x1c\x7f") | st.text("aZ_ .,é漢\xa0\x85İ\x1c")
+
+
+@given(st.lists(TEXTS, max_size=5), st.sampled_from([1, 97, 10_000, 65_536]))
+@settings(max_examples=300, deadline=None)
 def test_ngrams_equal_plain_python(texts: list[str], buckets: int) -> None:
     column, sizes = ngram_column(texts, buckets)
     assert sizes.to_pylist() == [len(regex.findall(r"\w+|[^\w\s]+", text.lower())) for text in texts]
+    assert word_counts(texts).equals(sizes)
     for text, row in zip(texts, column.to_pylist(), strict=True):
         assert np.array_equal(np.bincount(np.array(row, np.int64), minlength=buckets), plain_counts(text, buckets))
+
+
+def test_every_two_ascii_characters_make_the_words_of_the_expression() -> None:
+    """The kernel's own notion of words is for ASCII."""
+    texts = [chr(a) + chr(b) + "x" for a in range(128) for b in range(128)]
+    assert word_counts(texts).to_pylist() == [len(regex.findall(r"\w+|[^\w\s]+", text)) for text in texts]
 
 
 def test_long_words_and_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +79,7 @@ def test_long_words_and_the_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = ngram_column(texts)
     assert [sorted(row) for row in compiled[0].to_pylist()] == [sorted(row) for row in plain[0].to_pylist()]
     assert compiled[1].equals(plain[1])
+    assert compiled[1].equals(word_counts(texts))
 
 
 def plain_weights(texts: list[str], targets: list[str], laplace: float) -> np.ndarray:

@@ -15,7 +15,7 @@ from stages.adapt.decision import Plan, decide
 from stages.adapt.memory import decision_files, pruned
 from stages.adapt.selection import Share
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
-from stages.dsir.ngrams import words
+from stages.dsir.ngrams import word_counts
 from stages.quad import cuts
 from stages.quad.setup import READS, Counts, Kind, Setup, Which
 from stages.student.builtin import Size
@@ -131,8 +131,8 @@ class Adapt(Stage):
 
         scorer = Scorer(self._setup(), state, self.dimensions, self._weights(), "ifd" in self.selectors)
         for batch in batches:
-            sizes = [len(words(text)) for text in pc.fill_null(render(batch, self.on), "").to_pylist()]
-            yield pa.RecordBatch.from_pydict({**scorer(batch), "n_tokens": pa.array(sizes, pa.int32())})
+            sizes = word_counts(pc.fill_null(render(batch, self.on), "").to_pylist())
+            yield pa.RecordBatch.from_pydict({**scorer(batch), "n_tokens": sizes})
 
     def decide(self, scores: Scores) -> Decisions:
         """The skills' best rows; the score is that of the skill's own selector."""

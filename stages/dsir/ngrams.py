@@ -19,14 +19,14 @@ import pyarrow as pa
 import regex
 
 from stages.zipfit.native import arguments, checked, native, pointer
-from stages.zipfit.packed import pack_strings
+from stages.zipfit.packed import Packed, pack_strings
 
 BUCKETS: Final = 10_000
 NGRAMS: Final = pa.list_(pa.uint16())
 
 _WORD: Final = regex.compile(r"\w+|[^\w\s]+")
 _REMEMBERED: Final = 1 << 18
-_PIECE: Final = 1_024  # texts as lists of words at a time: these take ten times the memory of the text
+_PIECE: Final = 1_024  # texts at a time: without the kernel, their words take ten times the memory of the text
 
 
 def words(text: str) -> list[str]:
@@ -34,23 +34,49 @@ def words(text: str) -> list[str]:
     return list(_WORD.findall(text.lower()))
 
 
+def word_counts(texts: Sequence[str]) -> pa.Int32Array:
+    """Number of `words` of each text."""
+    library = native()
+    if library is None:
+        return pa.array([len(words(text)) for text in texts], pa.int32())
+    return pa.array(_counted(library, _apart(texts)))
+
+
 def ngram_column(texts: Sequence[str], buckets: int = BUCKETS) -> tuple[pa.ListArray, pa.Int32Array]:
     """Buckets of the unigrams and bigrams (`NGRAMS`, a bucket per occurrence) and number of words of each text."""
-    parts = [_part(texts[start : start + _PIECE], buckets) for start in range(0, len(texts), _PIECE)]
+    library = native()
+    pieces = (texts[start : start + _PIECE] for start in range(0, len(texts), _PIECE))
+    parts = [_plain(part, buckets) if library is None else _compiled(library, part, buckets) for part in pieces]
     sizes = np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)])
     values = np.concatenate([np.empty(0, np.uint16), *(part[0] for part in parts)])
     return pa.ListArray.from_arrays(pa.array(_offsets(sizes)), pa.array(values)), pa.array(sizes)
 
 
-def _part(texts: Sequence[str], buckets: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
-    tokens = [words(text) for text in texts]
+def _plain(texts: Sequence[str], buckets: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
+    tokens, place = [words(text) for text in texts], _hasher(buckets)
     sizes = np.array([len(item) for item in tokens], np.int32)
-    total = int(_offsets(sizes)[-1])
-    library = native()
-    if library is None:
-        place = _hasher(buckets)
-        return np.fromiter(map(place, chain.from_iterable(map(_grams, tokens))), np.uint16, total), sizes
-    return _compiled(library, tokens, total, buckets), sizes
+    return np.fromiter(map(place, chain.from_iterable(map(_grams, tokens))), np.uint16, _offsets(sizes)[-1]), sizes
+
+
+def _compiled(
+    library: ctypes.CDLL, texts: Sequence[str], buckets: int
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int32]]:
+    packed = _apart(texts)
+    sizes = _counted(library, packed)
+    out = np.zeros(_offsets(sizes)[-1], np.uint16)
+    checked(library.zipfit_ngrams(*arguments(packed), ctypes.c_int64(buckets), pointer(out)))
+    return out, sizes
+
+
+def _apart(texts: Sequence[str]) -> Packed:
+    """Texts as the kernel wants them: it knows the words of ASCII; those of others get spaces between them."""
+    return pack_strings(text if text.isascii() else " ".join(words(text)) for text in texts)
+
+
+def _counted(library: ctypes.CDLL, packed: Packed) -> npt.NDArray[np.int32]:
+    out = np.zeros(len(packed), np.int32)
+    checked(library.zipfit_words(*arguments(packed), pointer(out)))
+    return out
 
 
 def _offsets(sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -61,13 +87,6 @@ def _offsets(sizes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 def _grams(tokens: list[str]) -> Iterator[str]:
     return chain(tokens, map(" ".join, pairwise(tokens)))
-
-
-def _compiled(library: ctypes.CDLL, tokens: list[list[str]], total: int, buckets: int) -> npt.NDArray[np.uint16]:
-    out = np.zeros(total, np.uint16)
-    packed = pack_strings(map(" ".join, tokens))  # no word has a space in it
-    checked(library.zipfit_ngrams(*arguments(packed), ctypes.c_int64(buckets), pointer(out)))
-    return out
 
 
 @cache

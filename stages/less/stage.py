@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
-from stages.dsir.ngrams import words
+from stages.dsir.ngrams import word_counts
 from stages.quad import cuts
 from stages.quad.setup import READS, Counts, Setup, Which
 from stages.student.builtin import Size
@@ -96,12 +96,10 @@ class Less(Stage):
 
         scorer = Scorer(self._setup(), self._lesson(), state)
         for batch in batches:
-            sizes = [len(words(text)) for text in pc.fill_null(render(batch, self.on), "").to_pylist()]
+            sizes = word_counts(pc.fill_null(render(batch, self.on), "").to_pylist())
             found = scorer(batch)
             best = [None if each is None else max(each) for each in found["cosines"].to_pylist()]
-            yield pa.RecordBatch.from_pydict(
-                {"less": pa.array(best, pa.float64()), **found, "n_tokens": pa.array(sizes, pa.int32())}
-            )
+            yield pa.RecordBatch.from_pydict({"less": pa.array(best, pa.float64()), **found, "n_tokens": sizes})
 
     def decide(self, scores: Scores) -> Decisions:
         """The best rows within the quota; equal scores by content hash."""

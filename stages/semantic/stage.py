@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, Scores, Stage, State
-from stages.dsir.ngrams import words
+from stages.dsir.ngrams import word_counts
 from stages.semantic.builtin import embed, fit
 from stages.semantic.decision import find_copies, without_copies, without_prototypes
 from stages.semantic.models import encoder, library
@@ -73,9 +73,8 @@ class SemDedup(Stage):
         missing = ~vectors.any(axis=1) | np.asarray(texts.is_null())
         flat = pa.array(vectors.astype(np.float16).ravel())
         column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=pa.array(missing))
-        return pa.RecordBatch.from_pydict(
-            {"vector": column, "n_tokens": pa.array([len(words(text)) for text in strings], pa.int32(), mask=missing)}
-        )
+        sizes = pc.if_else(pa.array(missing), pa.scalar(None, pa.int32()), word_counts(strings))
+        return pa.RecordBatch.from_pydict({"vector": column, "n_tokens": sizes})
 
     def decide(self, scores: Scores) -> Decisions:
         """Drop copies; the score is the cosine similarity with the nearest kept row of the same cluster."""

@@ -16,4 +16,11 @@ typedef uint16_t u16;
 typedef uint32_t u32;
 typedef uint64_t u64;
 
+static inline int64_t longest_text(const int64_t *at, int64_t n) {
+    int64_t best = 0;
+    for (int64_t k = 0; k < n; k++)
+        if (at[k + 1] - at[k] > best) best = at[k + 1] - at[k];
+    return best;
+}
+
 #endif

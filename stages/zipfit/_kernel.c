@@ -139,13 +139,6 @@ typedef struct {
     Target *targets;
 } Work;
 
-static int64_t longest_text(const int64_t *at, int64_t n) {
-    int64_t best = 0;
-    for (int64_t k = 0; k < n; k++)
-        if (at[k + 1] - at[k] > best) best = at[k + 1] - at[k];
-    return best;
-}
-
 static void release(Work *w) {
     free(w->coder.head); free(w->coder.prev); free(w->coder.undo);
     free(w->buf); free(w->self); free(w->targets);

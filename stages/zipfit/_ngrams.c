@@ -1,4 +1,8 @@
-/* DSIR's buckets: sha256 of each word and of each two neighbouring words, modulo the number of buckets. */
+/* DSIR's buckets: sha256 of each word and of each two neighbouring words, modulo the number of buckets.
+ *
+ * Words are runs of letters, digits and underscores, or of other characters that are not white space, in lower case.
+ * That is decided here for ASCII only: the caller puts spaces between the words of any other text.
+ */
 #include "_common.h"
 
 static const u32 K[64] = {
@@ -82,27 +86,79 @@ static u16 remembered(Entry *memo, const u8 *p, int64_t n, u32 buckets) {
     return (u16)e->bucket;
 }
 
-static int64_t next_space(const u8 *text, int64_t at, int64_t end) {
-    const u8 *found = at < end ? memchr(text + at, ' ', (size_t)(end - at)) : NULL;
-    return found ? found - text : end;
+/* What a byte belongs to. A byte of a character beyond ASCII goes with the bytes around it. */
+enum { SPACE, WORD, SIGN, BEYOND };
+
+static void fill_kinds(u8 *kinds) {
+    for (int c = 0; c < 256; c++) {
+        const int letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+        if (c == ' ' || (c >= '\t' && c <= '\r')) kinds[c] = SPACE;
+        else if (letter || (c >= '0' && c <= '9') || c == '_') kinds[c] = WORD;
+        else kinds[c] = c < 0x80 ? SIGN : BEYOND;
+    }
 }
 
-/* Buckets of texts whose words are separated by single spaces: a text of n words gives its n unigrams and n - 1 bigrams.
- * `out` has room for them all, one text after the other. Returns 0; -1: out of memory; -4: too many buckets. */
+/* By the kind of the open word (SPACE: none is open, BEYOND: not known yet) and that of the next byte. */
+static const u8 STARTS[4][4] = {{0, 1, 1, 1}, {0, 0, 1, 0}, {0, 1, 0, 0}, {0, 0, 0, 0}};
+static const u8 OPEN[4][4] = {{SPACE, WORD, SIGN, BEYOND}, {SPACE, WORD, SIGN, WORD}, {SPACE, WORD, SIGN, SIGN},
+                              {SPACE, WORD, SIGN, BEYOND}};
+
+/* Number of words of each text. Returns 0. */
+API int zipfit_words(const u8 *text, const int64_t *at, int64_t n, int32_t *out) {
+    u8 kinds[256];
+    fill_kinds(kinds);
+    for (int64_t k = 0; k < n; k++) {
+        int open = SPACE;
+        int32_t count = 0;
+        for (int64_t i = at[k]; i < at[k + 1]; i++) {
+            const int kind = kinds[text[i]];
+            count += STARTS[open][kind];
+            open = OPEN[open][kind];
+        }
+        out[k] = count;
+    }
+    return 0;
+}
+
+/* The words in lower case with a space between them, and one after the last. Returns the number of bytes. */
+static int64_t spread(const u8 *kinds, const u8 *text, int64_t n, u8 *out) {
+    u8 *to = out;
+    int open = SPACE;
+    for (int64_t i = 0; i < n; i++) {
+        const int kind = kinds[text[i]];
+        if (open != SPACE && (kind == SPACE || STARTS[open][kind])) *to++ = ' ';
+        open = OPEN[open][kind];
+        if (kind != SPACE) *to++ = (u8)(text[i] + (text[i] >= 'A' && text[i] <= 'Z' ? 'a' - 'A' : 0));
+    }
+    if (open != SPACE) *to++ = ' ';
+    return to - out;
+}
+
+/* Buckets of the words of one spread text and of each two neighbours. Returns where the next ones go. */
+static u16 *place(Entry *memo, const u8 *text, int64_t n, u32 buckets, u16 *out) {
+    int64_t before = -1;
+    for (int64_t start = 0; start < n;) {
+        const int64_t end = (const u8 *)memchr(text + start, ' ', (size_t)(n - start)) - text;
+        *out++ = remembered(memo, text + start, end - start, buckets);
+        if (before >= 0) *out++ = remembered(memo, text + before, end - before, buckets);
+        before = start;
+        start = end + 1;
+    }
+    return out;
+}
+
+/* A text of n words gives the buckets of its n unigrams and n - 1 bigrams: `out` has room for them all, one text after
+ * the other. Returns 0; -1: out of memory; -4: too many buckets. */
 API int zipfit_ngrams(const u8 *text, const int64_t *at, int64_t n, int64_t buckets, u16 *out) {
     if (buckets < 1 || buckets > UINT16_MAX + 1) return -4;
+    u8 kinds[256];
+    fill_kinds(kinds);
     Entry *memo = calloc((size_t)1 << MEMO_BITS, sizeof *memo);
-    if (!memo) return -1;
-    for (int64_t k = 0; k < n; k++) {
-        int64_t before = -1;
-        for (int64_t start = at[k]; start < at[k + 1];) {
-            const int64_t end = next_space(text, start, at[k + 1]);
-            *out++ = remembered(memo, text + start, end - start, (u32)buckets);
-            if (before >= 0) *out++ = remembered(memo, text + before, end - before, (u32)buckets);
-            before = start;
-            start = end + 1;
-        }
-    }
+    u8 *words = malloc(2 * (size_t)longest_text(at, n) + 1);
+    const int failed = !memo || !words;
+    for (int64_t k = 0; k < n && !failed; k++)
+        out = place(memo, words, spread(kinds, text + at[k], at[k + 1] - at[k], words), (u32)buckets, out);
     free(memo);
-    return 0;
+    free(words);
+    return failed ? -1 : 0;
 }

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from schemas.errors import RecipeError
 from stages.contract import DECIDES, Decisions, Examiner, FitsOn, Pool, RunsIn, Scores, Stage, State
-from stages.dsir.ngrams import ngram_column, words
+from stages.dsir.ngrams import ngram_column, word_counts
 from stages.text import TEXT_COLUMNS, On, render
 from stages.zipfit.alignment import Aggregation, Rule, fit_texts
 from stages.zipfit.decision import Settings, decide
@@ -102,7 +102,7 @@ class ZipFit(Stage):
         if self.mode == "debiased":
             columns["ngrams"], columns["n_tokens"] = ngram_column(strings)
         else:
-            columns["n_tokens"] = pa.array([len(words(text)) for text in strings], pa.int32())
+            columns["n_tokens"] = word_counts(strings)
         missing = np.asarray(texts.is_null())
         if missing.any():
             hidden = pa.array(missing)
