@@ -16,9 +16,10 @@
 typedef struct { u16 len, dist; } Near;
 
 /* What a target's position finds within the target: the best match by a full and by a quartered chain. */
-typedef struct { u16 hash, count; Near full, quarter; } Self;
+typedef struct { u16 count; Near full, quarter; } Self;
 
-typedef struct { const u8 *text; int32_t n; Self *self; } Target;
+/* hash: of the three bytes at each position; repeats: a bit per position whose hash came before in the target. */
+typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash; u64 *repeats; } Target;
 
 static Near best_near(const u8 *t, int i, int n, const int16_t *prev, int first, int chain, int nice) {
     Near best = {MIN_MATCH - 1, 0};
@@ -37,13 +38,15 @@ static void find_self(Target *t, const Config *cfg, int16_t *head, int16_t *prev
     memset(head, 0xff, HASH_SIZE * sizeof *head);
     for (int i = 0; i + MIN_MATCH <= t->n; i++) {
         Self *s = &t->self[i];
-        s->hash = (u16)hash3(t->text + i);
-        const int first = head[s->hash];
+        const u16 hash = (u16)hash3(t->text + i);
+        const int first = head[hash];
         s->full = best_near(t->text, i, t->n, prev, first, cfg->chain, cfg->nice);
         s->quarter = best_near(t->text, i, t->n, prev, first, cfg->chain >> 2, cfg->nice);
         s->count = first < 0 ? 0 : (u16)(t->self[first].count + 1);
+        t->hash[i] = hash;
+        t->repeats[i >> 6] |= (u64)(first >= 0) << (i & 63);
         prev[i] = (int16_t)first;
-        head[s->hash] = (int16_t)i;
+        head[hash] = (int16_t)i;
     }
 }
 
@@ -51,11 +54,10 @@ static void find_self(Target *t, const Config *cfg, int16_t *head, int16_t *prev
 static void find_candidates(const Coder *z, const Target *t, u64 *bits) {
     const int count = t->n - MIN_MATCH + 1;
     for (int w = 0; w <= t->n >> 6; w++) {
-        const Self *s = t->self + 64 * w;
+        const u16 *hash = t->hash + 64 * w;
         const int most = count - 64 * w < 64 ? count - 64 * w : 64;
-        u64 word = 0;
-        for (int k = 0; k < most; k++)
-            word |= (u64)((s[k].count != 0) | (z->seen[s[k].hash >> 5] >> (s[k].hash & 31) & 1)) << k;
+        u64 word = t->repeats[w];
+        for (int k = 0; k < most; k++) word |= (u64)(z->seen[hash[k] >> 5] >> (hash[k] & 31) & 1) << k;
         bits[w] = word;
     }
 }
@@ -94,7 +96,7 @@ static void run_target(Coder *z, const Target *t, int32_t x) {
             const Self *s = &t->self[at - x];
             const Near near_ = before >= cfg.good ? s->quarter : s->full;
             const int chain = (before >= cfg.good ? cfg.chain >> 2 : cfg.chain) - s->count;
-            const int32_t head = z->head[s->hash];
+            const int32_t head = z->head[t->hash[at - x]];
             length = before;
             if (near_.len > before) { length = near_.len; start = at - near_.dist; }
             if (head > 0 && chain > 0 && length < (cfg.nice < look ? cfg.nice : look))
@@ -118,7 +120,7 @@ static void run_target(Coder *z, const Target *t, int32_t x) {
     z->c.available = available;
 }
 
-static void pair(Coder *z, const Target *t, int32_t x, Block *b) {
+static void begin_pair(Coder *z, const Target *t, int32_t x) {
     z->n = x + t->n;
     z->last = z->n - MIN_MATCH;
     if (!z->fast && z->n < SHORT_PAIR) {
@@ -126,7 +128,6 @@ static void pair(Coder *z, const Target *t, int32_t x, Block *b) {
         run_lazy(z, 0, x);
         run_target(z, t, x);
     }
-    complete(z, b);
 }
 
 /* ---------------------------------------------------------------- interface ---- */
@@ -136,12 +137,17 @@ typedef struct {
     Codes codes;
     u8 *buf;
     Self *self;
+    u16 *hash;
+    u64 *repeats;
     Target *targets;
+    Block open[2]; /* parsed, but not closed yet: two at a time */
+    int32_t *length[2];
+    int n_open;
 } Work;
 
 static void release(Work *w) {
     free(w->coder.head); free(w->coder.prev); free(w->coder.undo);
-    free(w->buf); free(w->self); free(w->targets);
+    free(w->buf); free(w->self); free(w->hash); free(w->repeats); free(w->targets);
 }
 
 static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, int64_t all_targets, int64_t targets) {
@@ -156,19 +162,27 @@ static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, in
     w->coder.undo = malloc((size_t)(longest_target + 4 * MAX_MATCH) * sizeof *w->coder.undo);
     w->buf = malloc((size_t)bytes + 1);
     w->self = malloc((size_t)(all_targets + 1) * sizeof *w->self);
+    w->hash = malloc((size_t)(all_targets + 1) * sizeof *w->hash);
+    w->repeats = calloc((size_t)(all_targets / 64 + targets + 1), sizeof *w->repeats);
     w->targets = malloc((size_t)(targets + 1) * sizeof *w->targets);
     w->coder.buf = w->buf;
-    return w->coder.head && w->coder.prev && w->coder.undo && w->buf && w->self && w->targets ? 0 : -1;
+    if (!w->coder.head || !w->coder.prev || !w->coder.undo || !w->buf) return -1;
+    if (!w->self || !w->hash || !w->repeats || !w->targets) return -1;
+    clear(&w->coder);
+    return 0;
 }
 
 static void prepare_targets(Work *w, const u8 *text, const int64_t *at, int64_t n) {
+    u64 *repeats = w->repeats;
     for (int64_t k = 0; k < n; k++) {
-        Target *t = &w->targets[k];
-        *t = (Target){text + at[k], (int32_t)(at[k + 1] - at[k]), w->self + (at[k] - at[0])};
+        const int64_t start = at[k] - at[0], size = at[k + 1] - at[k];
+        w->targets[k] = (Target){text + at[k], (int32_t)size, w->self + start, w->hash + start, repeats};
+        repeats += size / 64 + 1;
         /* before the first candidate, `head` and `prev` are free to serve as the target's tables */
-        if (!w->coder.fast && t->n < SHORT_PAIR)
-            find_self(t, &w->coder.cfg, (int16_t *)w->coder.head, (int16_t *)w->coder.prev);
+        if (!w->coder.fast && size < SHORT_PAIR)
+            find_self(&w->targets[k], &w->coder.cfg, (int16_t *)w->coder.head, (int16_t *)w->coder.prev);
     }
+    clear(&w->coder);
 }
 
 /* Parse x until the bytes after it matter. */
@@ -184,31 +198,33 @@ static void shared_parse(Work *w, const u8 *x, int32_t n) {
     z->undone = 0;
 }
 
-static void one_candidate(Work *w, const u8 *x, int32_t n, int64_t nt, int32_t *cx, const int32_t *ct, int32_t *cxt) {
-    Coder *z = &w->coder;
-    Block b[2];
+static void close_open(Work *w) {
     u64 bits[2];
+    if (w->n_open == 0) return;
+    close_both(&w->codes.runs, &w->open[0], &w->open[w->n_open - 1], &bits[0], &bits[1]);
+    for (int k = 0; k < w->n_open; k++) *w->length[k] = gzip_length(bits[k]);
+    w->n_open = 0;
+}
+
+static void candidate(Work *w, const u8 *x, int32_t n, int64_t nt, int32_t *cx, const int32_t *ct, int32_t *cxt) {
+    Coder *z = &w->coder;
     shared_parse(w, x, n);
     const Cursor cursor = z->c;
     const Freq freq = z->f;
-    complete(z, &b[0]);
-    roll_back(z);
-    close_both(&w->codes.runs, &b[0], &b[0], &bits[0], &bits[1]);
-    *cx = gzip_length(bits[0]);
-    for (int64_t k = 0; k < nt; k++) {
-        const Target *t = &w->targets[k];
-        if (n == 0) { cxt[k] = ct[k]; continue; }
-        memcpy(w->buf + n, t->text, (size_t)t->n);
-        z->c = cursor;
-        z->f = freq;
-        pair(z, t, n, &b[k & 1]);
-        roll_back(z);
-        if (k & 1 || k == nt - 1) {
-            close_both(&w->codes.runs, &b[0], &b[k & 1], &bits[0], &bits[1]);
-            cxt[k & ~(int64_t)1] = gzip_length(bits[0]);
-            cxt[k] = gzip_length(bits[k & 1]);
+    for (int64_t k = -1; k < nt; k++) { /* x alone, then with every target */
+        if (n == 0 && k >= 0) { cxt[k] = ct[k]; continue; }
+        if (k >= 0) {
+            memcpy(w->buf + n, w->targets[k].text, (size_t)w->targets[k].n);
+            z->c = cursor;
+            z->f = freq;
+            begin_pair(z, &w->targets[k], n);
         }
+        w->length[w->n_open] = k < 0 ? cx : cxt + k;
+        complete(z, &w->open[w->n_open++]);
+        roll_back(z);
+        if (w->n_open == 2) close_open(w);
     }
+    forget(z, n);
 }
 
 /* Gzip lengths of texts, targets and candidate-then-target, at `level` 1 to 9.
@@ -221,10 +237,12 @@ API int zipfit_lengths(int level, const u8 *x, const int64_t *x_at, int64_t nx, 
     int status = prepare(&w, level, most_x + most_t, most_t, t_at[nt] - t_at[0], nt);
     if (status == 0) {
         for (int64_t k = 0; k < nt; k++)
-            one_candidate(&w, t + t_at[k], (int32_t)(t_at[k + 1] - t_at[k]), 0, ct + k, NULL, NULL);
+            candidate(&w, t + t_at[k], (int32_t)(t_at[k + 1] - t_at[k]), 0, ct + k, NULL, NULL);
+        close_open(&w);
         prepare_targets(&w, t, t_at, nt);
         for (int64_t k = 0; k < nx; k++)
-            one_candidate(&w, x + x_at[k], (int32_t)(x_at[k + 1] - x_at[k]), nt, cx + k, ct, cxt + k * nt);
+            candidate(&w, x + x_at[k], (int32_t)(x_at[k + 1] - x_at[k]), nt, cx + k, ct, cxt + k * nt);
+        close_open(&w);
     }
     release(&w);
     return status;

@@ -212,8 +212,24 @@ static void begin(Coder *z, int32_t n) {
     z->last = n - MIN_MATCH;
     z->c = (Cursor){.match_length = MIN_MATCH - 1};
     memset(&z->f, 0, sizeof z->f);
+}
+
+static void clear(Coder *z) {
     memset(z->head, 0xff, HASH_SIZE * sizeof *z->head);
     memset(z->seen, 0, sizeof z->seen);
+}
+
+/* An empty table again, after a text of `n` bytes: a short one has touched little of it. */
+static void forget(Coder *z, int32_t n) {
+    if (n > HASH_SIZE / 8) {
+        clear(z);
+        return;
+    }
+    for (int32_t at = 0; at + MIN_MATCH <= n; at++) {
+        const u32 h = hash3(z->buf + at);
+        z->head[h] = NIL;
+        z->seen[h >> 5] = 0;
+    }
 }
 
 /* From wherever the coder stands to the end, which leaves the last block open. */
