@@ -1,12 +1,13 @@
 """Speed and exactness of `zipfit` and `dsir`, and the needle tests of docs/zipfit.md, on real texts.
 
-    PYTHONPATH=tests python bench/zipfit.py speed [--rows 20000] [--package PYTHON]
+    PYTHONPATH=tests python bench/zipfit.py speed [--rows 20000] [--data-selection PYTHON] [--zip-fit PYTHON]
     PYTHONPATH=tests python bench/zipfit.py cascade [--rows 20000] [--sample 1000]
     PYTHONPATH=tests python bench/zipfit.py exact [--pairs 3000000]
     PYTHONPATH=tests python bench/zipfit.py needle
     PYTHONPATH=tests python bench/zipfit.py scale [--rows 20000 200000 2000000]
 
-PYTHON is an interpreter that has data-selection 1.0.3. Everything runs with two threads or processes.
+PYTHON is an interpreter that has data-selection 1.0.3, or zip-fit 1.0.9 with datasets, zstandard, lz4 and brotli, which
+it imports. Everything runs with two threads or processes; zip-fit takes one for every core.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from stages.zipfit.packed import pack_strings
 from stages.zipfit.stage import ZipFit
 
 WORKERS = 2
-_PACKAGE = """
+_DATA_SELECTION = """
 import json, sys
 import numpy as np
 from data_selection import HashedNgramDSIR
@@ -60,20 +61,31 @@ for k, shard in enumerate(shards):  # example i is in shard i % n
     weights[k :: len(shards)] = shard
 print(json.dumps(weights.tolist()))
 """
+_ZIP_FIT = """
+import json, resource, sys
+from zip_fit import ZIPFIT
+def used():
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+job = json.load(sys.stdin)
+before = used()
+package = ZIPFIT("", "", k=len(job["pool"]), compress_level=job["level"], cache_size=10_000)
+ranked = package.rank_sequences_by_alignment(job["pool"], job["targets"])
+print(json.dumps({"cpu": used() - before, "scores": dict(ranked)}))
+"""
 
 
-def reference_row(job: tuple[str, list[str], int]) -> float:
-    """The published score of one candidate, as its authors wrote it down: gzip of every string, candidate first."""
-    text, targets, level = job
+def size(text: str, level: int) -> int:
+    """Gzip length of a string."""
+    return len(gzip.compress(text.encode("utf-8", "surrogatepass"), level))
 
-    def size(item: str) -> int:
-        return len(gzip.compress(item.encode("utf-8", "surrogatepass"), level))
 
-    x, values = size(text), []
-    for target in targets:
-        t = size(target)
-        values.append((x + t - size(text + target)) / max(x, t))
-    return float(np.mean(values))
+def reference_row(job: tuple[str, list[str], list[int], int]) -> float:
+    """The published score of one candidate as `zip-fit` has it: gzip of every pair, candidate first."""
+    text, targets, sizes, level = job
+    x = size(text, level)
+    pairs = [size(text + target, level) for target in targets]
+    return float(np.mean([(x + t - pair) / max(x, t) for t, pair in zip(sizes, pairs, strict=True)]))
 
 
 def timed(name: str, rows: int, baseline: float | None, run: Callable[[], object]) -> tuple[float, object]:
@@ -96,9 +108,10 @@ def processor() -> float:
 
 def reference(texts: list[str], targets: list[str], level: int) -> tuple[float, list[float]]:
     """Processor seconds per row of the plain algorithm in two processes, and its scores."""
-    jobs = [(text, targets, level) for text in texts]
 
     def run() -> list[float]:
+        sizes = [size(target, level) for target in targets]
+        jobs = [(text, targets, sizes, level) for text in texts]
         with ProcessPoolExecutor(WORKERS) as pool:
             return list(pool.map(reference_row, jobs, chunksize=16))
 
@@ -111,13 +124,15 @@ def mean_size(texts: Sequence[str]) -> int:
     return int(np.mean([len(text.encode("utf-8", "surrogatepass")) for text in texts]))
 
 
-def speed(rows: int, sample: int, package: str | None) -> None:
-    """The exact kernel against the reference algorithm on a sample of the same pool, `dsir` against its package."""
+def speed(rows: int, sample: int, data_selection: str | None, zip_fit: str | None) -> None:
+    """The exact kernel against the reference algorithm on a sample of the same pool, and against the packages."""
     pool, targets = workload(rows), humaneval()
     for level in (1, 6, 9):
         compare_exact(pool, targets, level, sample)
     compare_exact(long_texts(60), targets, 6, 30)
-    dsir_speed(pool, targets, package)
+    if zip_fit:
+        zip_fit_speed(pool[:sample], targets, zip_fit)
+    dsir_speed(pool, targets, data_selection)
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
@@ -158,6 +173,21 @@ def compare_exact(pool: list[str], targets: list[str], level: int, sample: int) 
     print(f"    largest difference from the reference {worst:.1e} in {len(theirs) * len(targets):,} pairs")
 
 
+def zip_fit_speed(pool: list[str], targets: list[str], package: str) -> None:
+    """The package's own ranking at gzip level 6, without its import and the reading of files, and our kernel."""
+    texts = list(dict.fromkeys(pool))
+    job = json.dumps({"pool": texts, "targets": targets, "level": 6})
+    done = subprocess.run([package, "-c", _ZIP_FIT], input=job, capture_output=True, text=True, check=True)
+    theirs = json.loads(done.stdout.splitlines()[-1])
+    print(f"{'zip-fit 1.0.9, level 6':44s} {'':8s}        {theirs['cpu']:8.2f} s cpu")
+    baseline = theirs["cpu"] / len(texts)
+    _, found = timed("exact kernel, the same rows", len(texts), baseline, lambda: fit_texts(
+        pack_strings(texts), pack_strings(targets), 6, mean_rule(targets), threads=WORKERS
+    ))  # fmt: skip
+    worst = float(np.abs(np.array([theirs["scores"][text] for text in texts]) - found.alignment).max())  # type: ignore[attr-defined]
+    print(f"    largest difference of scores {worst:.1e}")
+
+
 def run_threads(stage: Stage, table: pa.Table, targets: list[str]) -> object:
     """Score in two threads, as the runner does, and decide."""
     empty = score(stage, table.slice(0, 0), {"t": targets})
@@ -179,7 +209,7 @@ def dsir_speed(pool: list[str], targets: list[str], package: str | None) -> None
             paths = [Path(folder, name) for name in ("raw.jsonl", "target.jsonl")]
             for path, texts in zip(paths, (pool, targets), strict=True):
                 path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-            command = [package, "-c", _PACKAGE, *map(str, paths), str(Path(folder, "cache"))]
+            command = [package, "-c", _DATA_SELECTION, *map(str, paths), str(Path(folder, "cache"))]
             seconds, done = timed("data-selection 1.0.3, 2 processes", len(pool), None, lambda: subprocess.run(
                 command, capture_output=True, text=True, check=True
             ))  # fmt: skip
@@ -289,7 +319,8 @@ def main() -> None:
     one = commands.add_parser("speed")
     one.add_argument("--rows", type=int, default=20_000)
     one.add_argument("--sample", type=int, default=1_000)
-    one.add_argument("--package")
+    one.add_argument("--data-selection", metavar="PYTHON")
+    one.add_argument("--zip-fit", metavar="PYTHON")
     two = commands.add_parser("cascade")
     two.add_argument("--rows", type=int, default=20_000)
     two.add_argument("--sample", type=int, default=1_000)
@@ -298,7 +329,7 @@ def main() -> None:
     commands.add_parser("scale").add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     args = parser.parse_args()
     if args.command == "speed":
-        speed(args.rows, args.sample, args.package)
+        speed(args.rows, args.sample, args.data_selection, args.zip_fit)
     elif args.command == "cascade":
         cascade(args.rows, args.sample)
     elif args.command == "exact":

@@ -78,26 +78,27 @@ typedef struct {
     int n;
 } Heap;
 
-typedef struct { u32 at, v, own, keep; } Sift;
+/* v on its way down: `key` is v without its node, `own` what the place `at` holds so far. */
+typedef struct { u32 at, v, key, own; } Sift;
 
 /* One level of sifting v down. Along the path of smaller children e1 <= e2 <= ..., zlib moves up what is smaller than v,
  * puts v before the first that is not, and leaves the rest: so every place gets the middle one of v, the element it
- * has and its smaller child. No branch depends on the data. */
+ * has and its smaller child. Written so that compilers make no branch of it. */
 static inline void sift_level(Sift *s, u32 *item) {
     const u32 left = item[2 * s->at], right = item[2 * s->at + 1];
-    const u32 r = NOT_ABOVE(right, left);
-    const u32 child = PICK(r, right, left);
-    const u32 stop = NOT_ABOVE(s->v, child);
-    const u32 here = PICK(stop, s->v, child);
-    item[s->at] = PICK(s->keep, s->own, here);
-    *s = (Sift){2 * s->at + r, s->v, child, stop};
+    const u32 r = right <= (left | NODE_MASK);
+    const u32 child = r ? right : left;
+    const u32 here = s->key <= child ? s->v : child;
+    item[s->at] = s->key <= s->own ? s->own : here;
+    s->at = 2 * s->at + r;
+    s->own = child;
 }
 
-static inline void sift_last(const Sift *s, u32 *item) { item[s->at] = PICK(s->keep, s->own, s->v); }
+static inline void sift_last(const Sift *s, u32 *item) { item[s->at] = s->key <= s->own ? s->own : s->v; }
 
 /* Two heaps at a time: each step waits for memory, so two independent ones overlap. */
 static inline void sift_both(Heap *a, Heap *b, int levels, u32 k, u32 va, u32 vb) {
-    Sift sa = {k, va, 0, 0}, sb = {k, vb, 0, 0};
+    Sift sa = {k, va, va & ~(u32)NODE_MASK, 0}, sb = {k, vb, vb & ~(u32)NODE_MASK, 0};
     for (; levels > 0; levels--) {
         sift_level(&sa, a->item);
         sift_level(&sb, b->item);

@@ -18,8 +18,9 @@ typedef struct { u16 len, dist; } Near;
 /* What a target's position finds within the target: the best match by a full and by a quartered chain. */
 typedef struct { u16 count; Near full, quarter; } Self;
 
-/* hash: of the three bytes at each position; repeats: a bit per position whose hash came before in the target. */
-typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash; u64 *repeats; } Target;
+/* hash: of the three bytes at each position, with REPEATS where it came before in the target. */
+typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash; } Target;
+enum { REPEATS = HASH_SIZE };
 
 static Near best_near(const u8 *t, int i, int n, const int16_t *prev, int first, int chain, int nice) {
     Near best = {MIN_MATCH - 1, 0};
@@ -43,51 +44,32 @@ static void find_self(Target *t, const Config *cfg, int16_t *head, int16_t *prev
         s->full = best_near(t->text, i, t->n, prev, first, cfg->chain, cfg->nice);
         s->quarter = best_near(t->text, i, t->n, prev, first, cfg->chain >> 2, cfg->nice);
         s->count = first < 0 ? 0 : (u16)(t->self[first].count + 1);
-        t->hash[i] = hash;
-        t->repeats[i >> 6] |= (u64)(first >= 0) << (i & 63);
+        t->hash[i] = first < 0 ? hash : hash | REPEATS;
         prev[i] = (int16_t)first;
         head[hash] = (int16_t)i;
     }
 }
 
-/* One bit per position of the target: does anything before it, in x or in the target, share its three bytes? */
-static void find_candidates(const Coder *z, const Target *t, u64 *bits) {
-    const int count = t->n - MIN_MATCH + 1;
-    for (int w = 0; w <= t->n >> 6; w++) {
-        const u16 *hash = t->hash + 64 * w;
-        const int most = count - 64 * w < 64 ? count - 64 * w : 64;
-        u64 word = t->repeats[w];
-        for (int k = 0; k < most; k++) word |= (u64)(z->seen[hash[k] >> 5] >> (hash[k] & 31) & 1) << k;
-        bits[w] = word;
-    }
-}
-
-static inline int next_candidate(const u64 *bits, int i, int n) {
-    u64 word = bits[i >> 6] >> (i & 63);
-    if (word) return i + lowest_bit(word);
-    for (int w = (i >> 6) + 1; w <= n >> 6; w++)
-        if (bits[w]) return 64 * w + lowest_bit(bits[w]);
-    return n;
+/* Does anything before the position, in x or in the target, share its three bytes? */
+static inline int promises(const Coder *z, u16 hash) {
+    const u16 h = hash & (HASH_SIZE - 1);
+    return (hash & REPEATS) || (z->seen[h >> 5] >> (h & 31) & 1);
 }
 
 /* The lazy parse of a short target behind x. Only positions of x are in the hash table. */
 static void run_target(Coder *z, const Target *t, int32_t x) {
     const Config cfg = z->cfg;
     const int32_t n = z->n;
-    u64 bits[SHORT_PAIR / 64 + 1];
     int32_t at = (int32_t)z->c.at, back = z->c.match_start;
     int before = z->c.match_length, available = z->c.available;
-    find_candidates(z, t, bits);
     while (at < n) {
         if (before < MIN_MATCH) { /* literals up to the next position where a match could start */
-            const int32_t next = x + next_candidate(bits, at - x, t->n);
-            const u8 *p = z->buf + at - available, *end = z->buf + next - 1;
-            if (next > at) {
-                while (p < end) z->f.l[*p++]++;
+            while (at < n && (at > n - MIN_MATCH || !promises(z, t->hash[at - x]))) {
+                z->f.l[z->buf[at - 1]] += (u32)available;
                 available = 1;
-                at = next;
-                if (at >= n) break;
+                at++;
             }
+            if (at >= n) break;
         }
         const int look = n - at;
         int32_t start = back;
@@ -96,7 +78,7 @@ static void run_target(Coder *z, const Target *t, int32_t x) {
             const Self *s = &t->self[at - x];
             const Near near_ = before >= cfg.good ? s->quarter : s->full;
             const int chain = (before >= cfg.good ? cfg.chain >> 2 : cfg.chain) - s->count;
-            const int32_t head = z->head[t->hash[at - x]];
+            const int32_t head = z->head[t->hash[at - x] & (HASH_SIZE - 1)];
             length = before;
             if (near_.len > before) { length = near_.len; start = at - near_.dist; }
             if (head > 0 && chain > 0 && length < (cfg.nice < look ? cfg.nice : look))
@@ -138,7 +120,6 @@ typedef struct {
     u8 *buf;
     Self *self;
     u16 *hash;
-    u64 *repeats;
     Target *targets;
     Block open[2]; /* parsed, but not closed yet: two at a time */
     int32_t *length[2];
@@ -147,7 +128,7 @@ typedef struct {
 
 static void release(Work *w) {
     free(w->coder.head); free(w->coder.prev); free(w->coder.undo);
-    free(w->buf); free(w->self); free(w->hash); free(w->repeats); free(w->targets);
+    free(w->buf); free(w->self); free(w->hash); free(w->targets);
 }
 
 static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, int64_t all_targets, int64_t targets) {
@@ -163,21 +144,18 @@ static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, in
     w->buf = malloc((size_t)bytes + 1);
     w->self = malloc((size_t)(all_targets + 1) * sizeof *w->self);
     w->hash = malloc((size_t)(all_targets + 1) * sizeof *w->hash);
-    w->repeats = calloc((size_t)(all_targets / 64 + targets + 1), sizeof *w->repeats);
     w->targets = malloc((size_t)(targets + 1) * sizeof *w->targets);
     w->coder.buf = w->buf;
     if (!w->coder.head || !w->coder.prev || !w->coder.undo || !w->buf) return -1;
-    if (!w->self || !w->hash || !w->repeats || !w->targets) return -1;
+    if (!w->self || !w->hash || !w->targets) return -1;
     clear(&w->coder);
     return 0;
 }
 
 static void prepare_targets(Work *w, const u8 *text, const int64_t *at, int64_t n) {
-    u64 *repeats = w->repeats;
     for (int64_t k = 0; k < n; k++) {
         const int64_t start = at[k] - at[0], size = at[k + 1] - at[k];
-        w->targets[k] = (Target){text + at[k], (int32_t)size, w->self + start, w->hash + start, repeats};
-        repeats += size / 64 + 1;
+        w->targets[k] = (Target){text + at[k], (int32_t)size, w->self + start, w->hash + start};
         /* before the first candidate, `head` and `prev` are free to serve as the target's tables */
         if (!w->coder.fast && size < SHORT_PAIR)
             find_self(&w->targets[k], &w->coder.cfg, (int16_t *)w->coder.head, (int16_t *)w->coder.prev);

@@ -60,6 +60,12 @@ static inline int lowest_bit(u64 word) {
 #endif
 }
 
+static inline u16 two(const u8 *p) {
+    u16 v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
 static inline int common(const u8 *a, const u8 *b, int limit) {
     int n = 0;
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && defined(__GNUC__)
@@ -105,15 +111,17 @@ static inline int longest(const Coder *z, int32_t at, int32_t cur, int best, int
     const int nice = z->cfg.nice < look ? z->cfg.nice : look;
     const int64_t far_ = at - z->c.base > MAX_DIST ? (int64_t)at - MAX_DIST : z->c.base;
     const u8 *scan = z->buf + at;
+    u16 ends = two(scan + best - 1);
     do {
         const u8 *m = z->buf + cur;
-        if (m[best] != scan[best] || m[best - 1] != scan[best - 1]) continue;
+        if (two(m + best - 1) != ends) continue; /* no longer than the best so far */
         const int len = common(scan, m, cap);
         if (len == look) *ran_out = 1;
         if (len > best) {
             *start = cur;
             best = len;
             if (len >= nice) break;
+            ends = two(scan + best - 1);
         }
     } while ((cur = z->prev[cur & (WSIZE - 1)]) > far_ && --chain != 0);
     return best;
