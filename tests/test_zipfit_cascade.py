@@ -5,40 +5,41 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.zipfit.cascade import Affine, Found, Problem, Search, choose_pivots, fit_model, pilot_rows
+from stages.zipfit.cascade import Affine, Found, Pilots, Problem, Search, choose_pivots, pilot_rows, pivot_counts
+from stages.zipfit.regression import fit_model
 
 N = 20_000
 
 
 class World:
-    """Rows with a true value, a cheap feature and a sharper one; counts what is asked for."""
+    """Rows with a true value, a cheap feature and two sharper ones; counts what is asked for."""
 
     def __init__(self, noise: float, heavy_tail: bool = False) -> None:
         draw = np.random.default_rng(0)
         self.truth = draw.normal(0, 1, N)
         errors = draw.standard_t(3, N) if heavy_tail else draw.normal(0, 1, N)
         self.cheap = (self.truth + noise * errors)[:, None]
-        self.sharp = (self.truth + noise / 8 * errors)[:, None]
+        self.sharp = self.truth[:, None] + np.outer(errors, [noise / 4, noise / 8])
         self.ties = draw.integers(0, 2**63, N).astype(np.uint64)
-        self.sharpened = self.evaluated = 0
+        self.usable = np.ones(N, np.bool_)
+        self.evaluated, self.sharpened = 0, {1: 0, 2: 0}
 
     def find(self, k: int, rank: Affine | None = None) -> Found:
         return self.search(rank).find(k)
 
     def search(self, rank: Affine | None = None) -> Search:
-        def pivots(rows: np.ndarray) -> np.ndarray:
-            self.sharpened += len(rows)
-            return self.sharp[rows]
+        def pivots(rows: np.ndarray, count: int) -> np.ndarray:
+            self.sharpened[count] += len(rows)
+            return self.sharp[rows, :count]
 
         def exact(rows: np.ndarray) -> np.ndarray:
             self.evaluated += len(rows)
             return self.truth[rows]
 
-        pilots = pilot_rows(self.ties, np.ones(N, np.bool_))
-        first = fit_model(self.cheap[pilots], self.truth[pilots])
-        problem = Problem(lambda rows: self.cheap[rows], pivots, exact)
+        pilots = pilot_rows(self.ties, self.usable)
+        problem = Problem((1, 2), lambda rows: self.cheap[rows], pivots, exact)
         plain = rank or Affine(1.0, np.zeros(N))
-        return Search(problem, first, first.predict(self.cheap), pilots, self.truth[pilots], plain)
+        return Search(problem, Pilots(pilots, self.sharp[pilots], self.truth[pilots]), self.usable, plain)
 
 
 def recall(found: Found, score: np.ndarray, k: int) -> float:
@@ -56,7 +57,7 @@ def test_finds_the_best_with_few_evaluations(k: int, heavy_tail: bool) -> None:
     assert np.array_equal(found.value[found.is_exact], world.truth[found.is_exact])
     assert world.evaluated < 2 * k + 2_000
     if not heavy_tail:
-        assert world.sharpened < 0.75 * N
+        assert world.evaluated <= world.sharpened[2] <= world.sharpened[1] < 0.75 * N
 
 
 def test_a_score_that_depends_on_the_row_as_well() -> None:
@@ -75,6 +76,33 @@ def test_all_rows_none_and_rows_without_a_value() -> None:
     assert World(0.3).find(N).is_exact.all()
     assert World(0.3).find(0).is_exact.sum() == 500  # the pilots
     assert World(0.3).find(2 * N).is_exact.all()
+    world = World(0.3)
+    world.usable[::2] = False
+    found = world.find(N)
+    assert np.array_equal(found.is_exact, world.usable)
+    assert np.isnan(found.value[::2]).all()
+
+
+def test_few_targets_need_no_pivots() -> None:
+    assert [pivot_counts(targets) for targets in (1, 15, 16, 63, 64)] == [(), (), (8,), (8,), (8, 32)]
+    world = World(0.3)
+    search = world.search()
+    problem = search.problem._replace(counts=())
+    rows = np.flatnonzero(search.is_exact)
+    pilots = Pilots(rows, np.empty((len(rows), 0)), world.truth[rows])
+    found = Search(problem, pilots, world.usable, search.rank).find(200)
+    assert recall(found, world.truth, 200) >= 0.995
+    assert world.sharpened == {1: 0, 2: 0}
+    assert found.is_exact.sum() < N / 2
+
+
+def test_a_margin_comes_from_the_better_half_of_the_pilots_and_from_what_was_evaluated() -> None:
+    draw = np.random.default_rng(7)
+    features = draw.uniform(-1, 1, (1_000, 1))
+    noise = np.where(features[:, 0] < -0.3, 5.0, 0.1) * draw.uniform(-1, 1, 1_000)
+    model = fit_model(features, 20 * features[:, 0] + noise)
+    assert model.margin < 1 < model.errors.max()
+    assert model.learn(np.array([2.0])).margin > model.margin
 
 
 def test_expected_missed_is_small_when_little_is_missed() -> None:

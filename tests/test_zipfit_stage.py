@@ -314,7 +314,7 @@ def test_a_cascade_fills_a_token_budget_with_the_best_rows(mode: str, budget: in
     """Where the rows that fit are much shorter than the average one, it takes many more of them."""
     draw = random.Random(13)
     pool = [" ".join(draw.choices(WORDS if k % 3 == 0 else CODE, k=900 if k % 30 == 0 else 12)) for k in range(3_000)]
-    target = [" ".join(draw.choices(CODE, k=12)) for _ in range(8)]
+    target = [" ".join(draw.choices(CODE, k=12)) for _ in range(24)]
     table = records(rows(pool))
     common = {"target": ("t",), "keep": {"tokens": budget}, "mode": mode, "level": 1}
     exact = run_with(ZipFit(**common, cascade=False), table, {"t": target})

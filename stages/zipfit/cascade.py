@@ -1,9 +1,10 @@
 """The best rows by an exact score, with few exact evaluations.
 
-A linear model of cheap features, fitted on exactly scored pilots, predicts every row's value. The best rows by that
-prediction are scored against a few pivot targets, which sharpens it, and the best of them exactly: this gives a cut.
-Every row whose prediction plus a margin (from the largest error on pilots left out of the fit) reaches the cut takes
-the same two steps, until there is none left. What is returned is exact. A search can go on to more of the best rows.
+Rows climb levels. A linear model of cheap features, fitted on exactly scored pilots, predicts every row's value.
+Another that also knows the values against a few pivot targets predicts it better, one with more pivots better still. At
+the top is the exact value. The best rows climb first, which gives a cut. Then every row climbs on whose prediction plus
+a margin (from the largest error that the model is known to have made) reaches the cut, until there is none left. What
+is returned is exact. A search can go on to more of the best rows.
 """
 
 from __future__ import annotations
@@ -17,39 +18,15 @@ import numpy.typing as npt
 from schemas.room import computed, filled, slices
 from stages.contract import BoolArray, IntArray
 from stages.zipfit.ranking import Ties, lowest
+from stages.zipfit.regression import Model, fit_model
 
 Floats = npt.NDArray[np.float64]
 
 PILOTS: Final = 500
-PIVOTS: Final = 8
-_FOLDS: Final = 5
-_RIDGE: Final = 1e-3
-_WIDEST: Final = 5.0  # one odd pilot would cost thousands of evaluations
-_SLACK: Final = 1.25
+_PIVOTS: Final = (8, 32)
 _STEP: Final = 128
 _PIECE: Final = 4_096
-
-
-class Model(NamedTuple):
-    """A ridge regression and the errors it made on pilots that it had not seen."""
-
-    centre: Floats
-    scale: Floats
-    weights: Floats
-    errors: Floats
-
-    def predict(self, features: Floats) -> Floats:
-        """One value per row of `features`."""
-        return np.asarray(_design(features, self.centre, self.scale) @ self.weights)
-
-    def learn(self, errors: Floats) -> Model:
-        """The same model with more errors known. The best rows are unlike the pilots: their errors count as well."""
-        return self._replace(errors=np.concatenate([self.errors, errors]))
-
-    @property
-    def margin(self) -> float:
-        """A quarter more than the largest underestimate known, but no more than five standard deviations of them."""
-        return float(min(_SLACK * np.max(self.errors, initial=0.0), _WIDEST * np.std(self.errors)))
+_PREDICTED: Final = 1 << 15
 
 
 class Affine(NamedTuple):
@@ -70,12 +47,22 @@ Ranking = Callable[[IntArray, Floats], Affine]
 class Problem(NamedTuple):
     """What the cascade asks its caller for.
 
-    features: cheap features of the named rows; pivots: their values against the pivot targets; exact: their values.
+    counts: how many pivots each level after the first has; features: cheap features of some rows; pivots: the named
+    rows' values against so many of the pivots; exact: the named rows' values.
     """
 
-    features: Callable[[IntArray], Floats]
-    pivots: Callable[[IntArray], Floats]
+    counts: tuple[int, ...]
+    features: Callable[[IntArray | slice], Floats]
+    pivots: Callable[[IntArray, int], Floats]
     exact: Callable[[IntArray], Floats]
+
+
+class Pilots(NamedTuple):
+    """Rows that everything is known of: values against the pivots (rows by pivots), and the values themselves."""
+
+    rows: IntArray
+    pivots: Floats
+    values: Floats
 
 
 class Found(NamedTuple):
@@ -85,17 +72,9 @@ class Found(NamedTuple):
     is_exact: BoolArray
 
 
-def fit_model(features: Floats, values: Floats) -> Model:
-    """Ridge regression with errors from five folds (values minus predictions)."""
-    centre, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    design = _design(features, centre, scale)
-    fold = np.arange(len(values)) % _FOLDS
-    errors = np.zeros(len(values))
-    for k in range(_FOLDS):
-        held = fold == k
-        errors[held] = values[held] - design[held] @ _solve(design[~held], values[~held])
-    return Model(centre, scale, _solve(design, values), errors)
+def pivot_counts(targets: int) -> tuple[int, ...]:
+    """Numbers of pivots worth a level of their own: with more than half of the targets, the exact value is as cheap."""
+    return tuple(count for count in _PIVOTS if 2 * count <= targets)
 
 
 def pilot_rows(ties: Ties, usable: BoolArray, count: int = PILOTS) -> IntArray:
@@ -103,8 +82,8 @@ def pilot_rows(ties: Ties, usable: BoolArray, count: int = PILOTS) -> IntArray:
     return lowest(usable, count, lambda rows: (ties[rows],))
 
 
-def choose_pivots(values: Floats, aggregated: Floats, count: int = PIVOTS) -> IntArray:
-    """Targets (columns of the pilots' `values`) that together explain the aggregated value best, found greedily."""
+def choose_pivots(values: Floats, aggregated: Floats, count: int) -> IntArray:
+    """Targets (columns of the pilots' `values`) that together explain the aggregated value best, best first."""
     chosen: list[int] = []
     left = aggregated - aggregated.mean()
     centred = values - values.mean(axis=0)
@@ -119,20 +98,27 @@ def choose_pivots(values: Floats, aggregated: Floats, count: int = PIVOTS) -> In
 
 
 class Search:
-    """A search under way: which rows have which kind of value."""
+    """A search under way: which rows have climbed how far."""
 
-    def __init__(
-        self, problem: Problem, first: Model, predicted: Floats, pilots: IntArray, pilot_values: Floats, rank: Affine
-    ) -> None:
-        """`predicted` by the model `first`, NaN for rows that cannot be ranked."""
-        self.problem, self.first, self.rank, self.k = problem, first, rank, 0
-        self.second = fit_model(np.hstack([problem.features(pilots), problem.pivots(pilots)]), pilot_values)
-        self.predicted, self.value = predicted, filled(len(predicted), np.float64, [predicted])
-        self.score = rank.scores(predicted)
-        self.is_sharp = np.isnan(predicted)
-        self.is_exact = np.zeros(len(predicted), np.bool_)
-        self.learn(pilots, pilot_values)
-        self.is_exact[pilots] = True
+    def __init__(self, problem: Problem, pilots: Pilots, usable: BoolArray, rank: Affine) -> None:
+        """`usable`: the rows that can be ranked."""
+        self.problem, self.rank, self.k = problem, rank, 0
+        cheap = problem.features(pilots.rows)
+        self.models = [
+            fit_model(np.hstack([cheap, pilots.pivots[:, :count]]), pilots.values) for count in (0, *problem.counts)
+        ]
+        first = self._predict_all(usable)
+        nowhere = [computed(len(first), np.float64, _unknown) for _ in problem.counts]
+        self.predicted = [first, *nowhere]
+        self.value, self.score = filled(len(first), np.float64, [first]), rank.scores(first)
+        self.level = np.zeros(len(first), np.uint8)
+        self._set(pilots.rows, pilots.values)
+        self.level[pilots.rows] = len(self.models)
+
+    @property
+    def is_exact(self) -> BoolArray:
+        """Which rows have climbed to the top."""
+        return np.asarray(self.level == len(self.models))
 
     def find(self, k: int) -> Found:
         """Exact values for at least the best `k` rows, beginning with what an earlier call with a lower `k` found.
@@ -145,54 +131,75 @@ class Search:
         return Found(self.value, self.is_exact)
 
     def _run(self, more: int) -> None:
-        """Sharpen and evaluate until no row is left that could be among the best."""
-        self._sharpen(self._top(~self.is_exact & ~self.is_sharp, more + more // 2))
-        self._evaluate(self._top(~self.is_exact & self.is_sharp, more))
-        self._sharpen(self._reaching(~self.is_exact & ~self.is_sharp, self.first))
-        while len(rows := self._reaching(~self.is_exact & self.is_sharp, self.second)):
-            self._evaluate(self._best_of(rows, max(_STEP, self.k // 20)))
-
-    def learn(self, rows: IntArray, values: Floats) -> None:
-        """Give rows another value, and so another score."""
-        self.value[rows] = values
-        self.score[rows] = self.rank.slope * values + self.rank.offset[rows]
+        """Let the best rows climb, then all that could be among the best."""
+        last = len(self.models) - 1
+        for level in range(last + 1):
+            self._climb(level, self._top(level, more + more * (last - level) // (2 * max(1, last))))
+        while any(self._advance(level) for level in range(last + 1)):
+            pass
 
     def cut(self, k: int) -> float:
         """The k-th best exact score."""
         return _kth(self.score[self.is_exact], k)
 
-    def _reaching(self, among: BoolArray, model: Model) -> IntArray:
-        margin, cut = self.rank.slope * model.margin, self.cut(self.k)
-        parts = slices(len(among))
-        found = [np.flatnonzero(among[part] & (self.score[part] + margin >= cut)) + part.start for part in parts]
+    def _advance(self, level: int) -> bool:
+        """Let rows of a level climb that could be among the best; to the top, only the best of them. Were there any?"""
+        rows = self._reaching(level)
+        if level == len(self.models) - 1:
+            rows = rows[np.argsort(-self.score[rows], kind="stable")[: max(_STEP, self.k // 20)]]
+        self._climb(level, rows)
+        return len(rows) > 0
+
+    def _reaching(self, level: int) -> IntArray:
+        margin, cut = self.rank.slope * self.models[level].margin, self.cut(self.k)
+        parts = slices(len(self.level))
+        found = [
+            np.flatnonzero((self.level[part] == level) & (self.score[part] + margin >= cut)) + part.start
+            for part in parts
+        ]
         return np.concatenate([np.empty(0, np.int64), *found])
 
-    def _top(self, among: BoolArray, count: int) -> IntArray:
-        return lowest(among & ~np.isnan(self.score), count, lambda rows: (-self.score[rows],))
+    def _top(self, level: int, count: int) -> IntArray:
+        return lowest((self.level == level) & ~np.isnan(self.score), count, lambda rows: (-self.score[rows],))
 
-    def _best_of(self, rows: IntArray, count: int) -> IntArray:
-        return rows[np.argsort(-self.score[rows], kind="stable")[:count]]
-
-    def _sharpen(self, rows: IntArray) -> None:
+    def _climb(self, level: int, rows: IntArray) -> None:
+        """From a level to the next."""
         for part in _parts(rows):
-            self.learn(part, self.second.predict(np.hstack([self.problem.features(part), self.problem.pivots(part)])))
-        self.is_sharp[rows] = True
+            self._set(part, self._evaluate(part) if level + 1 == len(self.models) else self._predict(level + 1, part))
+        self.level[rows] = level + 1
 
-    def _evaluate(self, rows: IntArray) -> None:
-        for part in _parts(rows):
-            exact = self.problem.exact(part)
-            self.second = self.second.learn(exact - self.value[part])
-            self.first = self.first.learn(exact - self.predicted[part])
-            self.learn(part, exact)
-        self.is_exact[rows] = True
+    def _set(self, rows: IntArray, values: Floats) -> None:
+        self.value[rows] = values
+        self.score[rows] = self.rank.slope * values + self.rank.offset[rows]
+
+    def _predict_all(self, usable: BoolArray) -> Floats:
+        starts = range(0, len(usable), _PREDICTED)
+        pieces = (self.problem.features(slice(start, start + _PREDICTED)) for start in starts)
+        predicted = filled(len(usable), np.float64, map(self.models[0].predict, pieces))
+        predicted[~usable] = np.nan
+        return predicted
+
+    def _predict(self, level: int, rows: IntArray) -> Floats:
+        pivots = self.problem.pivots(rows, self.problem.counts[level - 1])
+        values = self.models[level].predict(np.hstack([self.problem.features(rows), pivots]))
+        self.predicted[level][rows] = values
+        return values
+
+    def _evaluate(self, rows: IntArray) -> Floats:
+        """Exact values, from which every model learns: the best rows are unlike the pilots."""
+        exact = self.problem.exact(rows)
+        errors = [exact - predicted[rows] for predicted in self.predicted]
+        self.models = [model.learn(known) for model, known in zip(self.models, errors, strict=True)]
+        return exact
 
     def expected_missed(self, k: int) -> float:
-        """Expected number of rows left out that belong among the best `k`, from the errors on pilots."""
+        """Expected number of rows left out that belong among the best `k`, from the errors the models have made."""
         if k < 1:
             return 0.0
+        left = ~np.isnan(self.value)
         return sum(
-            self._missed(model, np.flatnonzero(~self.is_exact & ~np.isnan(self.value) & rows), self.cut(k))
-            for model, rows in ((self.first, ~self.is_sharp), (self.second, self.is_sharp))
+            self._missed(model, np.flatnonzero(left & (self.level == level)), self.cut(k))
+            for level, model in enumerate(self.models)
         )
 
     def _missed(self, model: Model, rows: IntArray, cut: float) -> float:
@@ -201,6 +208,10 @@ class Search:
             needed = (cut - self.score[rows[part]]) / self.rank.slope
             missed += int((len(errors) - np.searchsorted(errors, needed, side="left")).sum())
         return missed / max(1, len(errors))
+
+
+def _unknown(part: slice) -> Floats:
+    return np.full(part.stop - part.start, np.nan)
 
 
 def _kth(scores: Floats, k: int) -> float:
@@ -214,13 +225,3 @@ def _parts(rows: IntArray) -> list[IntArray]:
     """Pieces of rows in storage order, small enough to hold their texts."""
     rows = np.sort(rows)
     return [rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE)]
-
-
-def _design(features: Floats, centre: Floats, scale: Floats) -> Floats:
-    return np.hstack([np.ones((len(features), 1)), (features - centre) / scale])
-
-
-def _solve(design: Floats, values: Floats) -> Floats:
-    penalty = np.full(design.shape[1], _RIDGE * len(design))
-    penalty[0] = 0.0
-    return np.asarray(np.linalg.solve(design.T @ design + np.diag(penalty + 1e-9), design.T @ values))

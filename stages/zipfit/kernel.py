@@ -60,11 +60,13 @@ def gzip_lengths(texts: Packed, targets: Packed, level: int, threads: int = 1) -
 
 
 def overlap(texts: Packed, targets: Packed) -> Ints:
-    """In how many targets the distinct n-grams of each text occur, summed; one column per item of `ORDERS`."""
+    """A column per item of `ORDERS`: in how many targets the distinct n-grams of each text occur, summed. Then a column
+    per item again: how many distinct n-grams there are.
+    """
     library = native()
     if library is None:
         return _overlap_numpy(texts, targets)
-    out = np.zeros((len(texts), len(ORDERS)), np.int64)
+    out = np.zeros((len(texts), 2 * len(ORDERS)), np.int64)
     checked(library.zipfit_overlap(*arguments(texts), *arguments(targets), pointer(out)))
     return out
 
@@ -93,13 +95,15 @@ def _with_zlib(texts: Packed, targets: Packed, level: int) -> GzipLengths:
 
 
 def _overlap_numpy(texts: Packed, targets: Packed) -> Ints:
-    out = np.zeros((len(texts), len(ORDERS)), np.int64)
+    out = np.zeros((len(texts), 2, len(ORDERS)), np.int64)
     for column, order in enumerate(ORDERS):
         counts = np.zeros(1 << _TABLE_BITS, np.int64)
         for text in targets:
             counts[_slots(text, order)] += 1
-        out[:, column] = [counts[_slots(text, order)].sum() for text in texts]
-    return out
+        for row, text in enumerate(texts):
+            slots = _slots(text, order)
+            out[row, :, column] = counts[slots].sum(), len(slots)
+    return out.reshape(len(texts), -1)
 
 
 def _slots(text: bytes, order: int) -> npt.NDArray[np.uint32]:

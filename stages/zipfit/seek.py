@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.room import filled, room
+from schemas.room import room
 from stages.contract import BoolArray, IntArray, Scores
 from stages.text import On, columns_for, render
 from stages.zipfit.alignment import Rule, combine, gains
-from stages.zipfit.cascade import Model, Problem, Ranking, Search, choose_pivots, fit_model, pilot_rows
+from stages.zipfit.cascade import Pilots, Problem, Ranking, Search, choose_pivots, pilot_rows, pivot_counts
 from stages.zipfit.features import COLUMNS, RAW, features, raw_features
 from stages.zipfit.kernel import cores, gzip_lengths
 from stages.zipfit.packed import Packed, pack_arrow
@@ -19,7 +19,6 @@ from stages.zipfit.targets import Targets
 Floats = npt.NDArray[np.float64]
 
 _TEXTS = 512  # texts in memory at a time
-_PREDICTED = 1 << 15
 
 
 class Seeker:
@@ -32,24 +31,28 @@ class Seeker:
 
     def search(self, ties: Ties, usable: BoolArray, ranking: Ranking) -> Search:
         """A search among the usable rows, begun with the pilots."""
-        pilots = pilot_rows(ties, usable)
-        values = self.against(pilots, self.targets.texts)
-        aggregated = combine(values, self.rule)
-        self.raw = room((len(usable), RAW), np.float32)
+        rows = pilot_rows(ties, usable)
+        each = self.against(rows, self.targets.texts)
+        values = combine(each, self.rule)
+        counts = pivot_counts(each.shape[1])
+        chosen = choose_pivots(each, values, max(counts, default=0))
+        pivots = self.targets.texts.take(chosen)
+        self._read(len(usable))
+        problem = Problem(
+            counts=counts,
+            features=lambda rows: features(self.raw[rows], len(self.targets.texts)),
+            pivots=lambda rows, count: self.against(rows, pivots.part(0, count)),
+            exact=self._exact,
+        )
+        return Search(problem, Pilots(rows, each[:, chosen], values), usable, ranking(rows, values))
+
+    def _read(self, count: int) -> None:
+        """What the cheap features are made of, for all rows."""
+        self.raw = room((count, RAW), np.float32)
         start = 0
         for batch in self.scores.scores(COLUMNS):
             self.raw[start : start + len(batch)] = raw_features(batch)
             start += len(batch)
-        first = fit_model(self._cheap(pilots), aggregated)
-        predicted = self._predict(first)
-        predicted[~usable] = np.nan
-        chosen = self.targets.texts.take(choose_pivots(values, aggregated))
-        problem = Problem(
-            features=self._cheap,
-            pivots=lambda rows: self.against(rows, chosen),
-            exact=self._exact,
-        )
-        return Search(problem, first, predicted, pilots, aggregated, ranking(pilots, aggregated))
 
     def _exact(self, rows: IntArray) -> Floats:
         """Values that the store keeps: another `keep` over the same rows computes few anew."""
@@ -67,11 +70,3 @@ class Seeker:
         found = gzip_lengths(texts, targets, self.level, cores())
         gain = gains(found)
         return gain if self.by_gain else gain / np.maximum(found.texts[:, None], found.targets[None, :])
-
-    def _cheap(self, rows: IntArray) -> Floats:
-        return features(self.raw[rows], len(self.targets.texts))
-
-    def _predict(self, model: Model) -> Floats:
-        starts = range(0, len(self.raw), _PREDICTED)
-        pieces = (features(self.raw[start : start + _PREDICTED], len(self.targets.texts)) for start in starts)
-        return filled(len(self.raw), np.float64, map(model.predict, pieces))

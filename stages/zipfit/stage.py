@@ -37,7 +37,7 @@ class ZipFit(Stage):
     """
 
     name: ClassVar[str] = "zipfit"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     examines: ClassVar[tuple[str, ...]] = TEXT_COLUMNS
     runs_in: ClassVar[RunsIn] = "thread"
