@@ -5,7 +5,8 @@
  * hash chains over three bytes, lazy matching, blocks of 16,383 symbols, Huffman trees with zlib's tie-breaking.
  *
  * Why it is fast: the parse of x up to its last bytes is shared by all targets; from level 4 on every position enters
- * the hash table, so the matches of t with itself do not depend on x and are found once per target.
+ * the hash table, so the matches of t with itself do not depend on x and are found once per target; two blocks' Huffman
+ * trees are built at a time.
  *
  * Plain C99, no Python headers: built as a shared library and called through ctypes, which releases the GIL.
  */
@@ -18,8 +19,9 @@ typedef struct { u16 len, dist; } Near;
 /* What a target's position finds within the target: the best match by a full and by a quartered chain. */
 typedef struct { u16 count; Near full, quarter; } Self;
 
-/* hash: of the three bytes at each position, with REPEATS where it came before in the target. */
-typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash; } Target;
+/* hash: of the three bytes at each position; from level 4 on with REPEATS where it came before in the target. Below that,
+ * slot: the number of that hash among the `slots` different ones of the target. */
+typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash, *slot; int32_t slots; } Target;
 enum { REPEATS = HASH_SIZE };
 
 static Near best_near(const u8 *t, int i, int n, const int16_t *prev, int first, int chain, int nice) {
@@ -50,10 +52,20 @@ static void find_self(Target *t, const Config *cfg, int16_t *head, int16_t *prev
     }
 }
 
+static void find_slots(Target *t, int16_t *number) {
+    memset(number, 0xff, HASH_SIZE * sizeof *number);
+    for (int i = 0; i + MIN_MATCH <= t->n; i++) {
+        t->hash[i] = (u16)hash3(t->text + i);
+        if (number[t->hash[i]] < 0) number[t->hash[i]] = (int16_t)t->slots++;
+        t->slot[i] = (u16)number[t->hash[i]];
+    }
+}
+
+static inline int is_seen(const Coder *z, u16 hash) { return z->seen[hash >> 5] >> (hash & 31) & 1; }
+
 /* Does anything before the position, in x or in the target, share its three bytes? */
 static inline int promises(const Coder *z, u16 hash) {
-    const u16 h = hash & (HASH_SIZE - 1);
-    return (hash & REPEATS) || (z->seen[h >> 5] >> (h & 31) & 1);
+    return (hash & REPEATS) || is_seen(z, hash & (HASH_SIZE - 1));
 }
 
 /* The lazy parse of a short target behind x. Only positions of x are in the hash table. */
@@ -102,14 +114,77 @@ static void run_target(Coder *z, const Target *t, int32_t x) {
     z->c.available = available;
 }
 
+/* Where the target has been entered: the latest position of each slot, and the one before each position. */
+typedef struct { int16_t latest[SHORT_PAIR], before[SHORT_PAIR]; } Entered;
+
+static inline void enter(Entered *e, const Target *t, int32_t i) {
+    e->before[i] = e->latest[t->slot[i]];
+    e->latest[t->slot[i]] = (int16_t)i;
+}
+
+/* Longest match of position i of the target: first in the target, then in x. */
+static inline int longest_fast(const Coder *z, const Target *t, const Entered *e, int32_t i, int32_t *start) {
+    const int look = t->n - i, cap = look < MAX_MATCH ? look : MAX_MATCH, nice = z->cfg.nice < look ? z->cfg.nice : look;
+    const u8 *scan = t->text + i;
+    const int32_t at = z->n - look;
+    int best = MIN_MATCH - 1, chain = z->cfg.chain, ran_out;
+    for (int32_t cur = e->latest[t->slot[i]]; cur >= 0 && chain > 0; cur = e->before[cur], chain--) {
+        const u8 *m = t->text + cur;
+        if (two(m + best - 1) != two(scan + best - 1)) continue;
+        const int length = common(scan, m, cap);
+        if (length <= best) continue;
+        best = length;
+        *start = at - (i - cur);
+        if (best >= nice) return best;
+    }
+    if (chain == 0 || !is_seen(z, t->hash[i]) || z->head[t->hash[i]] <= 0) return best;
+    return longest(z, at, z->head[t->hash[i]], best, chain, start, &ran_out);
+}
+
+/* The greedy parse from the end of x through a short target. Which positions it enters depends on x, so those of the
+ * target go to a table of their own, which takes less time to empty. */
+static void run_target_fast(Coder *z, const Target *t, int32_t x) {
+    Entered e;
+    const int32_t n = z->n;
+    int32_t at = (int32_t)z->c.at;
+    memset(e.latest, 0xff, (size_t)t->slots * sizeof *e.latest);
+    while (at < n) {
+        const int look = n - at;
+        int32_t start = 0;
+        int length = MIN_MATCH - 1, ran_out;
+        if (look >= MIN_MATCH && at >= x) {
+            length = longest_fast(z, t, &e, at - x, &start);
+            enter(&e, t, at - x);
+        } else if (look >= MIN_MATCH) {
+            const int32_t head = insert(z, at);
+            if (head > 0) length = longest(z, at, head, length, z->cfg.chain, &start, &ran_out);
+        }
+        if (length < MIN_MATCH) {
+            z->f.l[z->buf[at++]]++;
+            continue;
+        }
+        match(z, (u32)(at - start), (u32)length);
+        const int32_t end = at + length;
+        if (length > z->cfg.lazy || look - length < MIN_MATCH) at = end - 1;
+        while (++at < end) {
+            if (at >= x) enter(&e, t, at - x);
+            else insert(z, at);
+        }
+    }
+    z->c.at = at;
+}
+
 static void begin_pair(Coder *z, const Target *t, int32_t x) {
     z->n = x + t->n;
     z->last = z->n - MIN_MATCH;
-    if (!z->fast && z->n < SHORT_PAIR) {
-        if (z->last >= x) z->last = x - 1;
-        run_lazy(z, 0, x);
-        run_target(z, t, x);
+    if (z->n >= SHORT_PAIR) return;
+    if (z->fast) {
+        run_target_fast(z, t, x);
+        return;
     }
+    if (z->last >= x) z->last = x - 1;
+    run_lazy(z, 0, x);
+    run_target(z, t, x);
 }
 
 /* ---------------------------------------------------------------- interface ---- */
@@ -119,7 +194,7 @@ typedef struct {
     Codes codes;
     u8 *buf;
     Self *self;
-    u16 *hash;
+    u16 *hash, *slot;
     Target *targets;
     Block open[2]; /* parsed, but not closed yet: two at a time */
     int32_t *length[2];
@@ -128,7 +203,7 @@ typedef struct {
 
 static void release(Work *w) {
     free(w->coder.head); free(w->coder.prev); free(w->coder.undo);
-    free(w->buf); free(w->self); free(w->hash); free(w->targets);
+    free(w->buf); free(w->self); free(w->hash); free(w->slot); free(w->targets);
 }
 
 static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, int64_t all_targets, int64_t targets) {
@@ -144,10 +219,11 @@ static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, in
     w->buf = malloc((size_t)bytes + 1);
     w->self = malloc((size_t)(all_targets + 1) * sizeof *w->self);
     w->hash = malloc((size_t)(all_targets + 1) * sizeof *w->hash);
+    w->slot = malloc((size_t)(all_targets + 1) * sizeof *w->slot);
     w->targets = malloc((size_t)(targets + 1) * sizeof *w->targets);
     w->coder.buf = w->buf;
     if (!w->coder.head || !w->coder.prev || !w->coder.undo || !w->buf) return -1;
-    if (!w->self || !w->hash || !w->targets) return -1;
+    if (!w->self || !w->hash || !w->slot || !w->targets) return -1;
     clear(&w->coder);
     return 0;
 }
@@ -155,10 +231,12 @@ static int prepare(Work *w, int level, int64_t bytes, int64_t longest_target, in
 static void prepare_targets(Work *w, const u8 *text, const int64_t *at, int64_t n) {
     for (int64_t k = 0; k < n; k++) {
         const int64_t start = at[k] - at[0], size = at[k + 1] - at[k];
-        w->targets[k] = (Target){text + at[k], (int32_t)size, w->self + start, w->hash + start};
+        Target *t = &w->targets[k];
+        *t = (Target){text + at[k], (int32_t)size, w->self + start, w->hash + start, w->slot + start, 0};
+        if (size >= SHORT_PAIR) continue;
         /* before the first candidate, `head` and `prev` are free to serve as the target's tables */
-        if (!w->coder.fast && size < SHORT_PAIR)
-            find_self(&w->targets[k], &w->coder.cfg, (int16_t *)w->coder.head, (int16_t *)w->coder.prev);
+        if (w->coder.fast) find_slots(t, (int16_t *)w->coder.head);
+        else find_self(t, &w->coder.cfg, (int16_t *)w->coder.head, (int16_t *)w->coder.prev);
     }
     clear(&w->coder);
 }
