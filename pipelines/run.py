@@ -27,7 +27,7 @@ from pipelines.pool import RunPool
 from pipelines.previous import Publication, replaced_by, work_name
 from pipelines.progress import EVENTS, Logged, Reporter
 from pipelines.publish import check_ours, current_manifest, finish_interrupted, locked, publish, work_folder
-from pipelines.recipe import Recipe, StageUse
+from pipelines.recipe import Recipe, Shape, StageUse
 from pipelines.score_run import StageContext, score_fingerprint
 from pipelines.stage_run import Counters, StageOutcome, run_stage
 from pipelines.store import Store
@@ -98,7 +98,9 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         settings.reporter.start("run")
         settings.reporter.finish("nothing to do: this directory already holds the result of this very run")
         settings.store.renew_use(name)
-        _export_also(recipe, done, settings)
+        if _missing_shapes(recipe, done, settings.out):
+            with locked(settings.out):
+                _export_also(recipe, done, settings)
         return done
     extras = open_extras(extra_units, settings.store, settings.executor, settings.reporter)
     with locked(settings.out):
@@ -120,15 +122,26 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         return manifest
 
 
+def _missing_shapes(recipe: Recipe, manifest: Mapping[str, Any], out: Path) -> list[Shape]:
+    """The other shapes a recipe asks for that are not there, made from this very run as it asks."""
+
+    def is_there(shape: Shape) -> bool:
+        path = out / EXPORTS / shape.to / EXPORTED
+        there = read_json(path) if path.exists() else {"source": {}}
+        same = there.get("options") == options(shape.lines, _tokenizer(shape), shape.when_unstable)
+        return same and there["source"].get("run_fingerprint") == manifest["run_fingerprint"]
+
+    return [shape for shape in recipe.export.also if not is_there(shape)]
+
+
+def _tokenizer(shape: Shape) -> Path | None:
+    return Path(shape.tokenizer) if shape.tokenizer else None
+
+
 def _export_also(recipe: Recipe, manifest: Mapping[str, Any], settings: Settings) -> None:
-    """Write the other shapes a recipe asks for, unless they are there, made from this very run as it asks."""
-    for shape in recipe.export.also:
-        out = settings.out / EXPORTS / shape.to
-        there = read_json(out / EXPORTED) if (out / EXPORTED).exists() else {"source": {}}
-        tokenizer = Path(shape.tokenizer) if shape.tokenizer else None
-        same = there.get("options") == options(shape.lines, tokenizer, shape.when_unstable)
-        if same and there["source"].get("run_fingerprint") == manifest["run_fingerprint"]:
-            continue
+    """Write the other shapes a recipe asks for, unless they are there."""
+    for shape in _missing_shapes(recipe, manifest, settings.out):
+        out, tokenizer = settings.out / EXPORTS / shape.to, _tokenizer(shape)
         settings.reporter.start(f"as {shape.to}")
         report = export_run(
             settings.out, shape.to, out, lines=shape.lines, tokenizer=tokenizer, when_unstable=shape.when_unstable

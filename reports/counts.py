@@ -9,6 +9,7 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.readers.rows import TRUNCATED
 from reports.manifest import Counts, Manifest, StageEntry
 
 _BAR: Final = 8
@@ -22,7 +23,10 @@ def to_dict(manifest: Manifest) -> dict[str, Any]:
         step.model_dump(mode="json", include={"stage", "position", "reasons", "by_source", "seconds"}) | _counts(step)
         for step in manifest.steps()
     ]
-    return {"name": manifest.name, "stages": steps, "rows_out": manifest.rows_out, "problems": problems(manifest)}
+    return {
+        "name": manifest.name, "stages": steps, "rows_out": manifest.rows_out, "problems": problems(manifest),
+        "truncated": manifest.truncated,
+    }  # fmt: skip
 
 
 def problems(manifest: Manifest) -> list[str]:
@@ -85,6 +89,13 @@ def _verdict(manifest: Manifest) -> Text:
     found = problems(manifest)
     if found:
         return Text("rows do NOT add up: " + "; ".join(found), style="bold red")
+    if manifest.truncated:
+        places = "a damaged place" if manifest.truncated == 1 else f"{manifest.truncated:,} damaged places"
+        return Text(
+            f"every row that was read is accounted for; how many are lost behind {places} in source files is unknown "
+            f"({TRUNCATED} in quarantine)",
+            style="yellow",
+        )
     return Text("every row is accounted for", style="green")
 
 

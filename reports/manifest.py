@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.readers.rows import TRUNCATED
 from schemas.errors import RecipeError, RunError, nearest
 from schemas.lineage import INGEST, MANIFEST
 
@@ -107,6 +108,11 @@ class Manifest(_Part):
     def rows_out(self) -> int:
         """Rows in the dataset, all splits together."""
         return sum(self.splits.values())
+
+    @property
+    def truncated(self) -> int:
+        """Damaged places in source files, behind which an unknown number of rows is lost."""
+        return self.quarantine.by_kind.get(TRUNCATED, 0)
 
     def steps(self) -> tuple[StageEntry, ...]:
         """All stages in order, with ingest at position 0 even where the writer left it out."""

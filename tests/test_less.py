@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pools import MemoryPool, records
+from pydantic import ValidationError
 from small_models import ScratchPool
 
 from schemas.errors import RecipeError
@@ -52,6 +53,11 @@ def scored(made: Less, rows: list[dict[str, Any]], targets: list[list[dict[str, 
     state = made.fit(MemoryPool(table), inputs)
     batches = (part.select(list(made.reads)) for part in table.to_batches(max_chunksize=16))
     return MemoryPool(table, pa.Table.from_batches(list(made.stream(batches, state, tmp))))
+
+
+def test_targets_take_no_weights() -> None:
+    with pytest.raises(ValidationError, match="highest over the targets, which takes no weights"):
+        stage(target=[{"path": "t", "weight": 3}, "other"])
 
 
 def test_rows_like_the_target_come_first(tmp_path: Path) -> None:

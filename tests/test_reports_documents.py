@@ -128,6 +128,16 @@ def test_card_of_a_run_without_rows(manifest: dict[str, Any]) -> None:
     assert "0 rows" in card({**manifest, "splits": {}})
 
 
+def test_what_damage_hides_is_not_called_accounted_for(run: Path, manifest: dict[str, Any]) -> None:
+    manifest["quarantine"]["by_kind"]["truncated_file"] = 2
+    assert to_dict(parse(manifest))["truncated"] == 2
+    text = " ".join(shown(render(parse(manifest)), 400).split())
+    assert "how many are lost behind 2 damaged places in source files is unknown (truncated_file in quarantine)" in text
+    page = html(run, manifest)
+    assert "Source files are damaged" in page
+    assert "Every row is accounted for" not in page
+
+
 def test_page_is_self_contained(run: Path, manifest: dict[str, Any]) -> None:
     page = html(run, manifest)
     assert not re.search(r"""(?:src|href)\s*=|url\(|@import|<script|https?://""", page)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.contract import DECIDES, Decisions, FitsOn, Pool, RecipePath, RunsIn, Scores, Stage, State
 from stages.dsir.ngrams import word_counts
@@ -41,7 +41,7 @@ class Less(Stage):
     internal: ClassVar[tuple[str, ...]] = (cuts.TARGETS,)
     libraries: ClassVar[tuple[str, ...]] = ("regex", "numpy", "torch", "transformers", "tokenizers", "peft")
 
-    target: TargetSets = Field(description="Files of target rows, one per subtask; weights do not matter.")
+    target: TargetSets = Field(description="Files of target rows, one per subtask; they take no weights.")
     keep: Keep = Field(0.05, description="A fraction, a row count, or {tokens: N}.", json_schema_extra=DECIDES)
     model: RecipePath | None = Field(
         None, description="Folder of a causal language model; default: a small one is trained on the pool."
@@ -58,6 +58,12 @@ class Less(Stage):
     )
     dimensions: int = Field(8192, ge=4, le=65_536, description="Of the projected gradients.")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Of the adapter, the order of the warm-up and the projection.")
+
+    @model_validator(mode="after")
+    def _unweighted(self) -> Self:
+        if any(item.weight != 1 for item in self.target):
+            raise ValueError("a row's score is the highest over the targets, which takes no weights: leave them out")
+        return self
 
     def check(self) -> None:
         """Raise RecipeError where a model or a library is missing."""
