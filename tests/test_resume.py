@@ -79,7 +79,9 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return place, manifest, time.monotonic() - started
 
 
-@pytest.mark.parametrize("number", range(KILLS))
+@pytest.mark.parametrize(
+    "number", [pytest.param(k, marks=[pytest.mark.slow] if k >= KILLS // 2 else []) for k in range(KILLS)]
+)
 def test_killed_and_run_again(
     number: int, recipe: Path, undisturbed: tuple[Place, Mapping[str, Any], float], tmp_path: Path
 ) -> None:
