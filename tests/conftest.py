@@ -9,6 +9,8 @@ from typing import Any
 
 # One thread per test process: several of them with a thread per core each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Else every command that a test starts compiles all our modules again, which takes longer than many of the commands.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import fsspec
 import pytest
