@@ -135,9 +135,10 @@ def test_nothing_to_do() -> None:
 
 def test_without_the_kernel_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     xs, ts = pack_strings(["def f(x):\n    return x", "", "漢字 😀", "a" * 500]), pack_strings(["return x + 1", "漢字"])
-    compiled = [*gzip_lengths(xs, ts, 9), overlap(xs, ts)]
+    compiled = [*gzip_lengths(xs, ts, 9), overlap(xs, ts), overlap(pack([]), ts), overlap(xs, pack([]))]
     monkeypatch.setattr(kernel, "native", lambda: None)
-    for one, other in zip(compiled, [*gzip_lengths(xs, ts, 9), overlap(xs, ts)], strict=True):
+    plain = [*gzip_lengths(xs, ts, 9), overlap(xs, ts), overlap(pack([]), ts), overlap(xs, pack([]))]
+    for one, other in zip(compiled, plain, strict=True):
         assert np.array_equal(one, other)
 
 

@@ -103,7 +103,7 @@ def _overlap_numpy(texts: Packed, targets: Packed) -> Ints:
         for row, text in enumerate(texts):
             slots = _slots(text, order)
             out[row, :, column] = counts[slots].sum(), len(slots)
-    return out.reshape(len(texts), -1)
+    return out.reshape(len(texts), 2 * len(ORDERS))
 
 
 def _slots(text: bytes, order: int) -> npt.NDArray[np.uint32]:
