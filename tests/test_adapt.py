@@ -129,8 +129,8 @@ def test_skills_share_the_quota_and_say_why() -> None:
     assert found.reason[-1] == "no gradient; too short: no token counts"
     assert details[-1] is None
     longer = "are longer than the model's context; the"
-    assert f"adapt: 15 scored rows {longer} 75 tokens after it are not looked at" in found.warnings
-    assert f"adapt: 1 of 8 rows of target t.jsonl {longer} 300 tokens after it are not looked at" in found.warnings
+    assert f"15 scored rows {longer} 75 tokens after it are not looked at" in found.warnings
+    assert f"1 of 8 rows of target t.jsonl {longer} 300 tokens after it are not looked at" in found.warnings
     for row, reason in enumerate(found.reason[:-1]):
         detail = details[row]
         assert detail is not None

@@ -168,7 +168,7 @@ def test_the_hardest_rows_below_the_limit_stay() -> None:
     assert np.isnan(decisions.score[3:5]).all()
     assert decided(pool, keep=2, max_ifd=None)[0] == [2, 5]
     assert decided(pool, keep={"tokens": 60.0}, min_tokens=3)[0] == [1, 6]
-    assert decided(pool, keep=7, min_tokens=3)[2].warnings == ("ifd: keep asks for 7 rows, but only 3 can be kept",)
+    assert decided(pool, keep=7, min_tokens=3)[2].warnings == ("keep asks for 7 rows, but only 3 can be kept",)
 
 
 def test_the_two_ratios_order_rows_differently() -> None:
@@ -190,7 +190,7 @@ def test_many_truncated_rows_are_told() -> None:
     assert pool._scores is not None
     pool._scores = pool._scores.set_column(4, "truncated", pa.array([True, False, False, False]))
     assert decided(pool, keep=2)[2].warnings == (
-        "ifd: 1 of 4 rows did not fit the model's window whole (columns `truncated` and `cut`)",
+        "1 of 4 rows did not fit the model's window whole (columns `truncated` and `cut`)",
     )
 
 

@@ -176,8 +176,8 @@ def test_what_the_context_cuts_is_told(tmp_path: Path) -> None:
     (each,) = {lost for lost in pool.table(["lost"])["lost"].to_pylist() if lost}
     found = made.decide(pool).warnings
     longer = "are longer than the model's context; the"
-    assert f"less: 1 scored rows {longer} {each} tokens after it are not looked at" in found
-    assert f"less: 2 of 2 rows of target b.jsonl {longer} {2 * each} tokens after it are not looked at" in found
+    assert f"1 scored rows {longer} {each} tokens after it are not looked at" in found
+    assert f"2 of 2 rows of target b.jsonl {longer} {2 * each} tokens after it are not looked at" in found
     assert len([note for note in found if "context" in note]) == 2
     assert each == 400 - 160  # every word has become a token
 

@@ -178,7 +178,7 @@ def test_a_token_budget_that_a_cap_leaves_unspent_is_said() -> None:
     found, _ = decided(made, table)
     spent = words[found.keep].sum()
     assert spent < words[np.arange(300) % 3 == 0].sum()
-    assert found.warnings[0] == f"quad: keep asks for 3,000 tokens, but rows with only {spent:,} can be kept"
+    assert found.warnings[0] == f"keep asks for 3,000 tokens, but rows with only {spent:,} can be kept"
     free, _ = decided(stage(keep={"tokens": 3_000}, policy="positive_random", max_share=None), table)
     assert free.keep.sum() == 100
     assert not any("keep asks" in note for note in free.warnings)  # there is no more to be had
@@ -198,8 +198,8 @@ def test_rows_without_text_or_influence_are_told_apart() -> None:
 def test_rows_cut_by_the_context_are_counted() -> None:
     found, _ = decided(stage(policy="full"), records([{"text": f"long good row {n}"} for n in range(40)]))
     longer = "are longer than the model's context; the"
-    assert f"quad: 40 scored rows {longer} 120 tokens after it are not looked at" in found.warnings
-    assert f"quad: 2 of 5 rows of target t.jsonl {longer} 70 tokens after it are not looked at" in found.warnings
+    assert f"40 scored rows {longer} 120 tokens after it are not looked at" in found.warnings
+    assert f"2 of 5 rows of target t.jsonl {longer} 70 tokens after it are not looked at" in found.warnings
     assert found.detail is not None
     assert all(json.loads(text)["lost"] == 3 for text in found.detail)
 

@@ -167,7 +167,7 @@ def test_d4_drops_copies_first_and_then_what_is_most_typical() -> None:
     assert found is not None
     assert found["second_centrality"] == pytest.approx(decided.score[typical[0]], abs=1e-3)
     short = run(D4(keep=500), rows(pool))
-    assert "d4: keep asks for 500 rows, but only" in short.warnings[0]
+    assert "keep asks for 500 rows, but only" in short.warnings[0]
 
 
 @pytest.mark.parametrize("items", [[], [None], [""], ["one"], ["one", "one"], ["a b", "c d", None]])

@@ -304,7 +304,7 @@ def spent(table: pa.Table, keep: np.ndarray) -> int:
 def evaluated(decided: Decisions) -> int:
     """Rows with an exact score, which the run's warning counts too."""
     count = sum(bool(item["exact"]) for item in details(decided))
-    assert f"zipfit: {count:,} of {len(decided.keep):,} rows scored exactly" in decided.warnings[0]
+    assert f"{count:,} of {len(decided.keep):,} rows scored exactly" in decided.warnings[0]
     return count
 
 

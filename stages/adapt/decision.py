@@ -57,7 +57,7 @@ def decide(scores: Scores, plan: Plan, pruned: pa.Array) -> Decisions:
     surplus = 0 if plan.pool_rows is None else int(usable.sum()) - plan.pool_rows
     gone = np.zeros(len(scores), np.bool_)
     gone[prune(twice, usable & ~keep, surplus, rows.ties)] = True
-    notes = (*shortfall("adapt", len(taken), limit), *_notes(groups, chosen, plan, rows, gone, surplus))
+    notes = (*shortfall(len(taken), limit), *_notes(groups, chosen, plan, rows, gone, surplus))
     return Decisions(
         keep, _reasons(rows, groups, chosen, twice, keep, gone, plan), chosen.value, np.where(gone, twice.nearest, -1),
         detail=_details(groups, chosen, twice, plan), warnings=notes,
@@ -112,11 +112,11 @@ def _details(groups: Grouping, chosen: Chosen, twice: Redundancy, plan: Plan) ->
 def _notes(groups: Grouping, chosen: Chosen, plan: Plan, rows: Rows, gone: BoolArray, surplus: int) -> list[str]:
     count = np.bincount(chosen.selector, minlength=len(plan.selectors))
     used = ", ".join(f"{name} {times}" for name, times in zip(plan.selectors, count.tolist(), strict=True) if times)
-    notes = [f"adapt: {len(groups.rows):,} skills; selectors: {used or 'none'}"]
+    notes = [f"{len(groups.rows):,} skills; selectors: {used or 'none'}"]
     if rows.forgotten.any():
-        notes.append(f"adapt: {int(rows.forgotten.sum()):,} rows were pruned by earlier runs")
+        notes.append(f"{int(rows.forgotten.sum()):,} rows were pruned by earlier runs")
     if gone.any():
-        notes.append(f"adapt: {int(gone.sum()):,} redundant rows pruned for good")
+        notes.append(f"{int(gone.sum()):,} redundant rows pruned for good")
     if surplus > int(gone.sum()):
-        notes.append(f"adapt: the pool is still {surplus - int(gone.sum()):,} rows larger than {plan.pool_rows:,}")
-    return [*notes, *cuts.notes("adapt", rows.cuts, plan.targets)]
+        notes.append(f"the pool is still {surplus - int(gone.sum()):,} rows larger than {plan.pool_rows:,}")
+    return [*notes, *cuts.notes(rows.cuts, plan.targets)]

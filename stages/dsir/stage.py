@@ -86,7 +86,7 @@ class Dsir(Stage):
             usual = reasons(weight[start:stop], keep[start:stop], "importance")
             return pc.if_else(pa.array(short[start:stop]), f"fewer than {self.min_words} words", usual)
 
-        return Decisions(keep, LazyStrings(n, why), weight, warnings=shortfall("dsir", len(chosen), limit))
+        return Decisions(keep, LazyStrings(n, why), weight, warnings=shortfall(len(chosen), limit))
 
     def weights(self, scores: Scores) -> Floats:
         """Log importance weight of every row, NaN where there is no text; the pool is the raw distribution."""

@@ -50,7 +50,7 @@ def decide(scores: Scores, settings: Settings) -> Decisions:
         keep,
         pc.coalesce(*drops, kept),
         np.where(np.isfinite(value), value, np.nan),
-        warnings=(*shortfall("ifd", len(chosen), limit), *_losses_told(columns)),
+        warnings=(*shortfall(len(chosen), limit), *_losses_told(columns)),
     )
 
 
@@ -77,7 +77,7 @@ def _losses_told(columns: _Columns) -> tuple[str, ...]:
     n, lost = len(columns.lost), int(columns.lost.sum())
     if not n or lost < _WORTH_SAYING * n:
         return ()
-    return (f"ifd: {lost:,} of {n:,} rows did not fit the model's window whole (columns `truncated` and `cut`)",)
+    return (f"{lost:,} of {n:,} rows did not fit the model's window whole (columns `truncated` and `cut`)",)
 
 
 def _read(scores: Scores) -> _Columns:

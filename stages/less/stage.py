@@ -120,7 +120,7 @@ class Less(Stage):
         details = [None if each is None else orjson.dumps({"cosines": each}).decode() for each in _lists(table)]
         return Decisions(
             keep, _reasons(keep, table["problem"].to_pylist()), score, detail=details,
-            warnings=(*shortfall("less", len(chosen), limit), *cuts.notes("less", cuts.read(table), paths)),
+            warnings=(*shortfall(len(chosen), limit), *cuts.notes(cuts.read(table), paths)),
         )  # fmt: skip
 
     def estimate(self, sample: pa.Table, rows: int) -> Mapping[str, str]:

@@ -50,13 +50,13 @@ def read(table: pa.Table) -> Cuts:
     return Cuts(table[LOST].to_numpy(), np.array(said, np.int64).reshape(-1, 3))
 
 
-def notes(stage: str, cuts: Cuts, targets: Sequence[str]) -> list[str]:
-    """Warnings of `stage` where anything was cut; `targets` are the paths, in order."""
+def notes(cuts: Cuts, targets: Sequence[str]) -> list[str]:
+    """Warnings where anything was cut; `targets` are the paths, in order."""
     told = [(f"{int((cuts.lost > 0).sum()):,} scored rows", int(cuts.lost.sum()))]
     for path, (rows, cut, tokens) in zip(targets, cuts.targets.tolist(), strict=False):
         told.append((f"{cut:,} of {rows:,} rows of target {Path(path).name}", tokens))
     return [
-        f"{stage}: {which} are longer than the model's context; the {tokens:,} tokens after it are not looked at"
+        f"{which} are longer than the model's context; the {tokens:,} tokens after it are not looked at"
         for which, tokens in told
         if tokens
     ]

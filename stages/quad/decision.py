@@ -85,7 +85,7 @@ def decide(scores: Scores, plan: Plan) -> Decisions:
     found = select(plan.policy, given, oracle)
     keep = found.how > 0
     unspent = _unspent(found, given, plan.policy)
-    notes = [*shortfall("quad", len(found.order), limit, unspent), *_notes(found, groups, oracle, plan, pool)]
+    notes = [*shortfall(len(found.order), limit, unspent), *_notes(found, groups, oracle, plan, pool)]
     return Decisions(
         keep, _reasons(found, groups, oracle, plan), found.influence,
         detail=_details(found, groups, oracle, flat_map(pool.vectors, groups)), warnings=tuple(notes),
@@ -205,13 +205,13 @@ def _short(value: np.float64) -> float | None:
 def _notes(found: Selection, groups: Grouping, oracle: Oracle, plan: Plan, pool: Pool) -> list[str]:
     scored, n = int(found.asked.sum()), int(pool.usable.sum())
     share = f"{scored / n:.1%}" if n else "none"
-    notes = [f"quad: {scored:,} of {n:,} rows scored ({share}), {len(groups.rows):,} clusters"]
+    notes = [f"{scored:,} of {n:,} rows scored ({share}), {len(groups.rows):,} clusters"]
     asked = plan.clusters or default_clusters(n)
     if n and len(groups.rows) < min(asked, n):
-        notes.append(f"quad: {asked:,} clusters asked for, but the rows give {len(groups.rows):,}")
+        notes.append(f"{asked:,} clusters asked for, but the rows give {len(groups.rows):,}")
     filled = int((found.how == FILLED).sum())
     if filled:
-        notes.append(f"quad: {filled:,} kept rows only fill the quota: no cluster had a positive reward any more")
+        notes.append(f"{filled:,} kept rows only fill the quota: no cluster had a positive reward any more")
     if oracle.problem:
-        notes.append(f"quad: {len(oracle.problem):,} scored rows have no influence")
-    return [*notes, *cuts.notes("quad", oracle.cuts, plan.targets)]
+        notes.append(f"{len(oracle.problem):,} scored rows have no influence")
+    return [*notes, *cuts.notes(oracle.cuts, plan.targets)]

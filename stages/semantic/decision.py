@@ -68,7 +68,7 @@ def without_prototypes(copies: Copies, total: int, limit: Quota, count: int | No
     missing[rows.at] = False
     return Decisions(
         decisions.keep & ~missing, pc.if_else(pa.array(missing), "no text to compare", decisions.reason),
-        decisions.score, decisions.related, detail=decisions.detail, warnings=shortfall("d4", len(chosen), limit),
+        decisions.score, decisions.related, detail=decisions.detail, warnings=shortfall(len(chosen), limit),
     )  # fmt: skip
 
 

@@ -86,10 +86,10 @@ def _details(runs: Runs, tasks: Tasks, rank: Rank | None) -> list[str | None]:
 def _warnings(runs: Runs, stage: Trajectories) -> tuple[str, ...]:
     judged = int(runs.judged.sum())
     if len(runs.judged) and not judged:
-        return (f"trajectories: no record is of kind {', '.join(stage.kinds)}; set kinds to judge others",)
+        return (f"no record is of kind {', '.join(stage.kinds)}; set kinds to judge others",)
     told = runs.judged & flags(pc.is_valid(runs.success))
     if judged and not told.any() and np.isnan(runs.counts["isr"]).all():
-        return ("trajectories: nothing tells success of any run; set verifier, flag or entities",)
+        return ("nothing tells success of any run; set verifier, flag or entities",)
     return ()
 
 

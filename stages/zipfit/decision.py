@@ -72,7 +72,7 @@ def decide(scores: Scores, settings: Settings, targets: Targets, rule: Rule) -> 
         LazyStrings(n, lambda start, stop: reasons(score[start:stop], keep[start:stop], what)),
         score,
         detail=LazyStrings(n, lambda start, stop: _detail(found, dsir, settings.mode, slice(start, stop))),
-        warnings=(*notes, *shortfall("zipfit", len(filling.rows), limit)),
+        warnings=(*notes, *shortfall(len(filling.rows), limit)),
     )
 
 
@@ -150,7 +150,7 @@ def _cascade_note(search: Search, filling: Filling) -> str:
     exact, n = int(search.is_exact.sum()), len(search.is_exact)
     best = filling.looked_at
     recall = best / (best + search.expected_missed(best)) if best else 1.0
-    return f"zipfit: {exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
+    return f"{exact:,} of {n:,} rows scored exactly (cascade), estimated recall {recall:.4f}"
 
 
 def _detail(found: Found, dsir: Floats, mode: str, rows: slice) -> pa.StringArray:

@@ -94,17 +94,15 @@ def reasons(score: Floats, keep: BoolArray, what: str) -> pa.StringArray:
     return pc.if_else(pa.array(keep), f"kept: {what} within the quota", dropped)
 
 
-def shortfall(name: str, kept: int, limit: Quota, unspent: float = 0.0) -> tuple[str, ...]:
+def shortfall(kept: int, limit: Quota, unspent: float = 0.0) -> tuple[str, ...]:
     """A warning where there are fewer rows to keep than asked for, or none, or where `unspent` tokens of a budget are
     left to rows that may not be taken.
     """
     if np.isinf(limit.tokens) and kept < limit.rows:
-        return (f"{name}: keep asks for {limit.rows} rows, but only {kept} can be kept",)
+        return (f"keep asks for {limit.rows} rows, but only {kept} can be kept",)
     if limit.rows and not kept:
-        return (
-            f"{name}: nothing can be kept: the best row has more than {limit.tokens:,.0f} tokens, or none has a text",
-        )
+        return (f"nothing can be kept: the best row has more than {limit.tokens:,.0f} tokens, or none has a text",)
     if unspent > 0:
         spent = limit.tokens - unspent
-        return (f"{name}: keep asks for {limit.tokens:,.0f} tokens, but rows with only {spent:,.0f} can be kept",)
+        return (f"keep asks for {limit.tokens:,.0f} tokens, but rows with only {spent:,.0f} can be kept",)
     return ()
