@@ -27,7 +27,7 @@ from pipelines.progress import reporter_for_terminal
 from pipelines.recipe_file import load_recipe
 from pipelines.redecide import redecide as decide_again
 from pipelines.registry import stage_class, stage_names
-from pipelines.remote import check_place, folder_for, is_remote, upload
+from pipelines.remote import folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.store import Store, open_store, store_root
@@ -85,8 +85,6 @@ def run(
     loaded = load_recipe(recipe, overrides or ())
     place = out or str(Path(loaded.base, loaded.name))
     store = open_store(loaded.store, loaded.base)
-    if is_remote(place):
-        check_place(place)
     target = folder_for(place, store.root)
     manifest = _run(loaded, store, target, limit, workers, executor, place)
     if is_remote(place):

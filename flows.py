@@ -31,7 +31,7 @@ from pipelines.executors import ExecutorName, open_executor
 from pipelines.files import write_json
 from pipelines.publish import WORK, check_ours
 from pipelines.recipe_file import load_recipe
-from pipelines.remote import check_place, folder_for, is_remote, upload
+from pipelines.remote import folder_for, is_remote, upload
 from pipelines.run import Settings
 from pipelines.run import run as run_recipe
 from pipelines.shipped import shipped_recipe
@@ -142,8 +142,6 @@ def curate(
     place = str(out or loaded.base / loaded.name)
     store = open_store(loaded.store, loaded.base)
     target = folder_for(place, store.root)
-    if is_remote(place):
-        check_place(place)
     log = observed(_FlowLog())
     with open_executor(executor) as chosen:
         settings = Settings(target, store, chosen, log, reports.documents, limit, _as_task, place)

@@ -84,7 +84,7 @@ def reference_row(job: tuple[str, list[str], list[int], int]) -> float:
     """The published score of one candidate as `zip-fit` has it: gzip of every pair, candidate first."""
     text, targets, sizes, level = job
     x = size(text, level)
-    pairs = [size(text + target, level) for target in targets]
+    pairs = plain_lengths((text, targets, level))
     return float(np.mean([(x + t - pair) / max(x, t) for t, pair in zip(sizes, pairs, strict=True)]))
 
 
@@ -236,7 +236,7 @@ def exact(pairs: int) -> None:
 def plain_lengths(job: tuple[str, list[str], int]) -> list[int]:
     """Gzip lengths of one candidate followed by each target."""
     text, targets, level = job
-    return [len(gzip.compress((text + target).encode("utf-8", "surrogatepass"), level)) for target in targets]
+    return [size(text + target, level) for target in targets]
 
 
 def needle(seeds: int) -> None:

@@ -110,7 +110,7 @@ def fetch(url: str) -> Path:
     same = (folder / MANIFEST).is_file() and read_json(folder / MANIFEST) == manifest
     digests = {file["path"]: file["digest"] for file in manifest["files"]}
     sizes = _sizes(system, root)
-    there = _parts(manifest, sizes, lambda path: system.cat_file(f"{root}/{path}"))
+    there = _parts_there(system, root, manifest, sizes)
     for path in sorted(there):
         _bring(system, f"{root}/{path}", folder / path, sizes[path], digests.get(path), same)
     for stale in {*_files(folder)} - there if folder.is_dir() else ():
@@ -122,6 +122,10 @@ def fetch(url: str) -> Path:
 
 def _parts_here(folder: Path, manifest: Mapping[str, Any]) -> frozenset[str]:
     return _parts(manifest, _files(folder), lambda path: (folder / path).read_bytes())
+
+
+def _parts_there(system: Any, root: str, manifest: Mapping[str, Any], there: Iterable[str]) -> frozenset[str]:
+    return _parts(manifest, there, lambda path: system.cat_file(f"{root}/{path}"))
 
 
 def _parts(manifest: Mapping[str, Any], there: Iterable[str], read: Callable[[str], bytes]) -> frozenset[str]:
@@ -147,7 +151,7 @@ def _look(url: str) -> _Place:
         raise RecipeError(
             f"{url} is not empty and not a run of curatrix (it has '{others[0]}'); choose another place, or empty it"
         )
-    parts = _parts(manifest, there, lambda path: system.cat_file(f"{root}/{path}")) if manifest else frozenset()
+    parts = _parts_there(system, root, manifest, there) if manifest else frozenset()
     return _Place(url, system, root, there, parts | (begun or frozenset()))
 
 

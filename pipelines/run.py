@@ -28,6 +28,7 @@ from pipelines.previous import Publication, replaced_by, work_name
 from pipelines.progress import EVENTS, Logged, Reporter
 from pipelines.publish import check_ours, current_manifest, finish_interrupted, locked, publish, work_folder
 from pipelines.recipe import Recipe, Shape, StageUse
+from pipelines.remote import check_place, is_remote
 from pipelines.score_run import StageContext, score_fingerprint
 from pipelines.stage_run import Counters, StageOutcome, run_stage
 from pipelines.store import Store
@@ -88,6 +89,8 @@ def run(recipe: Recipe, settings: Settings) -> dict[str, Any]:
         RunError: anything else that stops the run; what was finished is kept for the next attempt.
     """
     check_ours(settings.out)
+    if is_remote(settings.place):
+        check_place(settings.place)
     for use in recipe.stages:
         use.stage.check()
     units = find_units(recipe, settings.limit)

@@ -69,9 +69,6 @@ typedef struct {
 /* Heap items are (frequency, depth, node) in one word; equal frequency and depth count as "smaller", as in zlib. */
 enum { NODE_BITS = 10, DEPTH_BITS = 5, NODE_MASK = (1 << NODE_BITS) - 1 };
 static const u32 NONE = UINT32_MAX;
-/* c ? a : b for c of 0 or 1, without a branch */
-#define PICK(c, a, b) ((b) ^ (((a) ^ (b)) & (0u - (c))))
-#define NOT_ABOVE(a, b) ((a) <= ((b) | NODE_MASK))
 
 typedef struct {
     u32 item[2 * HEAP_ROOM]; /* 1-based; NONE beyond n */
@@ -81,8 +78,8 @@ typedef struct {
 /* v on its way down: `key` is v without its node, `own` what the place `at` holds so far. */
 typedef struct { u32 at, v, key, own; } Sift;
 
-/* One level of sifting v down. Along the path of smaller children e1 <= e2 <= ..., zlib moves up what is smaller than v,
- * puts v before the first that is not, and leaves the rest: so every place gets the middle one of v, the element it
+/* One level of sifting v down. Along the path of smaller children e1 <= e2 <= ..., zlib moves up what is smaller than
+ * v, puts v before the first that is not, and leaves the rest: so every place gets the middle one of v, the element it
  * has and its smaller child. Written so that compilers make no branch of it. */
 static inline void sift_level(Sift *s, u32 *item) {
     const u32 left = item[2 * s->at], right = item[2 * s->at + 1];

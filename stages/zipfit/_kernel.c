@@ -19,8 +19,8 @@ typedef struct { u16 len, dist; } Near;
 /* What a target's position finds within the target: the best match by a full and by a quartered chain. */
 typedef struct { u16 count; Near full, quarter; } Self;
 
-/* hash: of the three bytes at each position; from level 4 on with REPEATS where it came before in the target. Below that,
- * slot: the number of that hash among the `slots` different ones of the target. */
+/* hash: of the three bytes at each position; from level 4 on with REPEATS where it came before in the target.
+ * slot, below level 4: the number of that hash among the `slots` different ones of the target. */
 typedef struct { const u8 *text; int32_t n; Self *self; u16 *hash, *slot; int32_t slots; } Target;
 enum { REPEATS = HASH_SIZE };
 
@@ -124,7 +124,8 @@ static inline void enter(Entered *e, const Target *t, int32_t i) {
 
 /* Longest match of position i of the target: first in the target, then in x. */
 static inline int longest_fast(const Coder *z, const Target *t, const Entered *e, int32_t i, int32_t *start) {
-    const int look = t->n - i, cap = look < MAX_MATCH ? look : MAX_MATCH, nice = z->cfg.nice < look ? z->cfg.nice : look;
+    const int look = t->n - i, cap = look < MAX_MATCH ? look : MAX_MATCH;
+    const int nice = z->cfg.nice < look ? z->cfg.nice : look;
     const u8 *scan = t->text + i;
     const int32_t at = z->n - look;
     int best = MIN_MATCH - 1, chain = z->cfg.chain, ran_out;

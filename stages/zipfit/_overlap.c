@@ -34,7 +34,8 @@ static u16 next_stamp(Grams *g, u16 stamp) {
 }
 
 /* For every text and each order (1, 2, 3, 4, 8 bytes): in how many targets its distinct n-grams occur, summed;
- * then how many distinct ones it has. At most 65,535 targets. out: nx rows of ten, zero on entry. Returns 0; -1: out of memory; -3: more. */
+ * then how many distinct ones it has. At most 65,535 targets. out: nx rows of ten, zero on entry.
+ * Returns 0; -1: out of memory; -3: more targets. */
 API int zipfit_overlap(const u8 *x, const int64_t *x_at, int64_t nx, const u8 *t, const int64_t *t_at, int64_t nt,
                        int64_t *out) {
     if (nt > UINT16_MAX) return -3;

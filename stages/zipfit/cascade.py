@@ -196,9 +196,9 @@ class Search:
         """Expected number of rows left out that belong among the best `k`, from the errors the models have made."""
         if k < 1:
             return 0.0
-        left = ~np.isnan(self.value)
+        left, cut = ~np.isnan(self.value), self.cut(k)
         return sum(
-            self._missed(model, np.flatnonzero(left & (self.level == level)), self.cut(k))
+            self._missed(model, np.flatnonzero(left & (self.level == level)), cut)
             for level, model in enumerate(self.models)
         )
 
