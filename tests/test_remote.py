@@ -158,6 +158,20 @@ def test_the_command_refuses_a_folder_that_holds_something_else(released: Path, 
     assert tree(thesis.parent) == {"ch1.tex": b"years of work"}
 
 
+def test_a_run_for_a_place_that_holds_something_else_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis/ch1.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    write_jsonl(tmp_path / "rows.jsonl", alpaca_rows(5))
+    command = [sys.executable, "-m", "cli", "run", str(write_recipe(tmp_path)), "--out", thesis.parent.as_uri()]
+    environment = {**os.environ, "CURATRIX_STORE": str(tmp_path / "store")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, env=environment)
+    assert done.returncode == 2
+    assert "not a run of curatrix (it has 'ch1.tex')" in done.stderr.replace("\n", " ")
+    assert tree(thesis.parent) == {"ch1.tex": b"years of work"}
+    assert not list((tmp_path / "store").glob("outputs/*"))
+
+
 def test_what_lies_beside_a_run_stays(released: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(released.parent / "cache"))
     upload(released, "memory://sets/one", Silent())
